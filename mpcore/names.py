@@ -13,12 +13,12 @@ import dns.name
 
 from mpcore.errors import LocalError
 
-__all__ = ("Identity", "Label", "NameError_", "ZoneName")
+__all__ = ("Identity", "InvalidNameError", "Label", "ZoneName")
 
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
 
 
-class NameError_(LocalError, ValueError):
+class InvalidNameError(LocalError, ValueError):
     """A text is not a usable name."""
 
 
@@ -26,7 +26,7 @@ def _absolute(text: str) -> dns.name.Name:
     try:
         return dns.name.from_text(text, origin=dns.name.root)
     except (dns.exception.DNSException, UnicodeError, ValueError) as error:
-        raise NameError_(f"{text!r} is not a domain name: {error}") from None
+        raise InvalidNameError(f"{text!r} is not a domain name: {error}") from None
 
 
 class Identity(str):
@@ -41,9 +41,9 @@ class Identity(str):
     def __new__(cls, text: str) -> Self:
         name = _absolute(text)
         if name == dns.name.root:
-            raise NameError_("the root is not an identity")
+            raise InvalidNameError("the root is not an identity")
         if any(b"." in label for label in name.labels):
-            raise NameError_(f"{text!r}: an identity has no escaped dots")
+            raise InvalidNameError(f"{text!r}: an identity has no escaped dots")
         return super().__new__(cls, name.to_text())
 
     @classmethod
@@ -84,5 +84,5 @@ class Label(str):
     def __new__(cls, text: str) -> Self:
         bare = text[:-1] if text.endswith(".") else text
         if not _LABEL.match(bare):
-            raise NameError_(f"{text!r} is not a provider label (letters, digits, hyphen; 63 at most)")
+            raise InvalidNameError(f"{text!r} is not a provider label (letters, digits, hyphen; 63 at most)")
         return super().__new__(cls, bare)

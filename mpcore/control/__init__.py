@@ -1,0 +1,1 @@
+"""The control API: typed models, the event stream, the client."""

@@ -1,0 +1,78 @@
+"""What a node offers to its operator: the interface behind the HTTP shell.
+
+One protocol for all roles; a role that lacks a thing raises :class:`~mpcore.errors.NotFoundError`.  Reads are
+synchronous snapshots; changes are awaited until they are durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from mpcore.control.models import (
+    ChangePlan,
+    ChangeRequest,
+    Contributions,
+    Event,
+    Group,
+    Key,
+    Peer,
+    PingResult,
+    SdeZone,
+    Snapshot,
+    Status,
+    Transaction,
+    Wait,
+    Zone,
+    ZoneRecords,
+)
+
+__all__ = ("ControlService",)
+
+
+class ControlService(Protocol):
+    """Operations of the control API; see ``daemons/http.py`` for the routes."""
+
+    def status(self) -> Status: ...
+
+    def snapshot(self) -> Snapshot: ...
+
+    def peers(self) -> list[Peer]: ...
+
+    async def ping(self, identity: str, timeout: float) -> PingResult: ...
+
+    def groups(self) -> list[Group]: ...
+
+    def group(self, key: str) -> Group:
+        """The group whose hash or name starts with *key*; :raises NotFoundError: none, or more than one."""
+        ...
+
+    def zones(self) -> list[Zone]: ...
+
+    def zone_records(self, zone: str, limit: int) -> ZoneRecords: ...
+
+    def edits(self, zone: str) -> SdeZone: ...
+
+    def contributions(self, zone: str) -> Contributions: ...
+
+    def keys(self, zone: str) -> list[Key]: ...
+
+    def plan(self, zone: str, request: ChangeRequest) -> ChangePlan:
+        """What *request* would do; :raises PolicyError, NotFoundError, NotReadyError: it would be refused."""
+        ...
+
+    async def change(self, zone: str, request: ChangeRequest) -> Transaction:
+        """Accept a change: when this returns it is durable (``Wait.HERE``)."""
+        ...
+
+    def transactions(self) -> list[Transaction]: ...
+
+    def transaction(self, transaction_id: str) -> Transaction: ...
+
+    async def wait(self, transaction_id: str, level: Wait, timeout: float) -> Transaction:
+        """Wait until *level* is reached or the fate is sealed; :raises TimeoutError: *timeout* seconds passed."""
+        ...
+
+    def events(self, after: int | None) -> AsyncIterator[Event]:
+        """Events with an id above *after* (``None``: from now on); a ``gap`` event if they are no longer kept."""
+        ...

@@ -1,0 +1,1 @@
+"""The roles assembled: machines, network, store and clock brought together, everything injected."""

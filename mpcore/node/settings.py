@@ -1,0 +1,156 @@
+"""Settings of the roles: what a node must be told, validated, with no trace of the file they came from.
+
+The daemons read them from YAML (one file per daemon, snake_case, relative paths relative to the file) and report
+errors with file, key and line; tests and the simulator construct them directly.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from mpcore.names import Identity, Label, ZoneName
+
+__all__ = (
+    "AgentSettings",
+    "CombinerSettings",
+    "ConfiguredPeer",
+    "Endpoint",
+    "IdentityZoneSettings",
+    "NodeSettings",
+    "Primary",
+    "ResolverSettings",
+    "Secondary",
+    "SignerSettings",
+    "UpstreamSigner",
+    "ZoneSettings",
+)
+
+_Identity = Annotated[str, AfterValidator(lambda text: Identity.lowered(text))]
+_Zone = Annotated[str, AfterValidator(lambda text: ZoneName(text))]
+_Label = Annotated[str, AfterValidator(lambda text: Label(text))]
+_Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Endpoint(_Settings):
+    """An address and port, for DNS over UDP and TCP."""
+
+    address: str
+    port: _Port = 53
+
+
+class Primary(Endpoint):
+    """Where a zone is transferred from, and the TSIG key that authenticates it (name in ``tsig_keys_file``)."""
+
+    tsig_key: str | None = None
+
+
+class Secondary(Endpoint):
+    """Who is notified of changes and may transfer: the TSIG key is required for transfers unless it is absent."""
+
+    tsig_key: str | None = None
+
+
+class ConfiguredPeer(_Settings):
+    """A peer known from configuration: own combiner or signer of an agent, agents of a combiner or signer."""
+
+    identity: _Identity
+    address: str
+    port: _Port = 53
+    public_key_file: Path  #: one JWK, EC P-256
+
+
+class ZoneSettings(_Settings):
+    """A customer zone."""
+
+    name: _Zone
+    primaries: tuple[Primary, ...] = Field(min_length=1)
+    secondaries: tuple[Secondary, ...] = ()
+
+
+class UpstreamSigner(Primary):
+    """Where a provider that does not sign transfers the signed zone from, by the upstream's HSYNC3 label."""
+
+    label: _Label
+
+
+class NodeSettings(_Settings):
+    """What every role has."""
+
+    identity: _Identity
+    provider: _Label  #: short name of the provider, shown to operators
+    state_dir: Path  #: database and lock; created with mode 0700
+    control_socket: Path  #: Unix socket of the control service, in a directory of mode 0700
+    listen: tuple[Endpoint, ...] = Field(min_length=1)
+    key_file: Path  #: private JWK, EC P-256, mode 0600
+    tsig_keys_file: Path | None = None  #: YAML list of {name, algorithm, secret}, mode 0600
+    min_refresh: float = Field(default=60, ge=1, le=86400)  #: lower bound of the SOA refresh timer, seconds
+    max_refresh: float = Field(default=28800, ge=1, le=604800)
+
+
+class ResolverSettings(_Settings):
+    """How an agent looks its peers up; every answer is validated."""
+
+    trust_anchor_file: Path  #: DS or DNSKEY records in master-file form
+    root_hints: tuple[str, ...] = ()  #: addresses of root servers: iterate
+    forwarders: tuple[Endpoint, ...] = ()  #: recursive servers: forward, and validate here
+    port: _Port = 53  #: port of authoritative servers when iterating
+    timeout: float = Field(default=2.0, gt=0, le=30)
+
+
+class IdentityZoneSettings(_Settings):
+    """The agent's own zone, named as its identity, with URI, SVCB, JWK and KEY for peers to find."""
+
+    nameservers: tuple[str, ...] = Field(min_length=1)  #: names outside the zone that serve it
+    secondaries: tuple[Secondary, ...] = ()
+    ksk_file: Path  #: PKCS#8 PEM, created by ``mpagent keygen`` or the lab, mode 0600
+    zsk_file: Path
+
+
+class AgentSettings(NodeSettings):
+    """An agent."""
+
+    role: Literal["agent"] = "agent"
+    publish: tuple[Endpoint, ...] = Field(min_length=1)  #: where peers reach us; one port for all addresses
+    combiner: ConfiguredPeer
+    signer: ConfiguredPeer
+    identity_zone: IdentityZoneSettings
+    resolver: ResolverSettings
+    zones: tuple[ZoneSettings, ...] = ()
+    beat_interval: float = Field(default=15, ge=1, le=1800)
+    hello_retry: float = Field(default=15, ge=1, le=1800)
+    hello_fast_attempts: int = Field(default=3, ge=1, le=20)
+    hello_fast_interval: float = Field(default=1, ge=0.05, le=30)
+    discovery_retry: float = Field(default=15, ge=0.2, le=1800)
+    leader_ttl: float = Field(default=3600, ge=60, le=86400)
+
+
+class CombinerSettings(NodeSettings):
+    """A combiner."""
+
+    role: Literal["combiner"] = "combiner"
+    agents: tuple[ConfiguredPeer, ...] = Field(min_length=1)
+    zones: tuple[ZoneSettings, ...] = ()
+    protected_namespaces: tuple[
+        str, ...
+    ] = ()  #: remote agents may not contribute NS targets below these names
+
+
+class SignerSettings(NodeSettings):
+    """A signer."""
+
+    role: Literal["signer"] = "signer"
+    agents: tuple[ConfiguredPeer, ...] = Field(min_length=1)
+    zones: tuple[ZoneSettings, ...] = ()
+    upstream_signers: tuple[UpstreamSigner, ...] = ()
+    algorithm: Literal["ECDSAP256SHA256", "ED25519", "RSASHA256"] = "ECDSAP256SHA256"
+    signature_lifetime: float = Field(default=14 * 86400, ge=3600, le=365 * 86400)
+    signature_refresh: float = Field(default=7 * 86400, ge=60)  #: re-sign when this little is left
+    dnskey_ttl: int = Field(default=3600, ge=0, le=86400)
+    key_passphrase_file: Path | None = None  #: private keys in the database are encrypted with it
