@@ -137,9 +137,7 @@ class CombinerSettings(NodeSettings):
     role: Literal["combiner"] = "combiner"
     agents: tuple[ConfiguredPeer, ...] = Field(min_length=1)
     zones: tuple[ZoneSettings, ...] = ()
-    protected_namespaces: tuple[
-        str, ...
-    ] = ()  #: remote agents may not contribute NS targets below these names
+    protected_namespaces: tuple[str, ...] = ()  #: remote agents may not contribute NS targets below these names
 
 
 class SignerSettings(NodeSettings):
