@@ -30,6 +30,7 @@ __all__ = (
     "StoreError",
     "TransferError",
     "TsigError",
+    "UnknownTypeError",
     "ZoneError",
 )
 
@@ -89,7 +90,14 @@ class RecordError(RemoteError):
 
 
 class FrameError(RemoteError):
-    """A DNS message is not a well-formed NOTIFY(CHUNK), CHUNK query or answer."""
+    """A DNS message is not a well-formed NOTIFY(CHUNK), CHUNK query or answer.
+
+    :param rcode: RCODE to answer it with (RFC 1035, section 4.1.1), or ``None``: do not answer.
+    """
+
+    def __init__(self, message: str, *, rcode: int | None = 1) -> None:
+        self.message, self.rcode = message, rcode
+        super().__init__(message)
 
 
 class SealError(RemoteError):
@@ -142,3 +150,7 @@ class ResolutionError(RemoteError):
 
 class BogusError(ResolutionError):
     """An answer failed DNSSEC validation (RFC 4035, section 5)."""
+
+
+class UnknownTypeError(MessageError):
+    """The type of a peer message is not known; the sender is told that it is unsupported."""
