@@ -28,6 +28,7 @@ __all__ = (
     "ResolutionError",
     "SealError",
     "StoreError",
+    "StoreFullError",
     "TransferError",
     "TsigError",
     "UnknownTypeError",
@@ -67,6 +68,10 @@ class ConfigError(LocalError):
 
 class StoreError(LocalError):
     """The database refused or failed an operation; nothing of the transaction was kept."""
+
+
+class StoreFullError(StoreError):
+    """The disk is full: writes are refused until there is room, reading goes on."""
 
 
 class NotReadyError(LocalError):
