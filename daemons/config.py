@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args
@@ -21,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from mpcore.control.client import check_socket_path
-from mpcore.errors import ConfigError
+from mpcore.errors import ConfigError, MpError
 from mpcore.node.settings import (
     AgentSettings,
     CombinerSettings,
@@ -33,7 +34,7 @@ from mpcore.node.settings import (
     SignerSettings,
 )
 
-__all__ = ("ROLES", "ConfigErrors", "Loaded", "load", "private_directory")
+__all__ = ("ROLES", "ConfigErrors", "Loaded", "check_keys", "load", "private_directory")
 
 #: The settings of each role.
 ROLES: dict[str, type[NodeSettings]] = {"agent": AgentSettings, "combiner": CombinerSettings, "signer": SignerSettings}
@@ -42,6 +43,8 @@ _MAX_FILE = 4 * 1024 * 1024
 _MAX_DEPTH = 32
 _SECRET_FILES = frozenset({"key_file", "tsig_keys_file", "ksk_file", "zsk_file", "key_passphrase_file"})
 _CREATED = frozenset({"state_dir", "control_socket"})
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _Location = tuple[str | int, ...]
 _Settings = TypeVar("_Settings", bound=NodeSettings)
@@ -90,7 +93,7 @@ def load(file: str | os.PathLike[str], settings: type[_Settings]) -> Loaded[_Set
     document = _Document(path)
     document.read()
     validated: _Settings | None = None
-    if document.root is not None:
+    if document.value is not None:
         try:
             validated = settings.model_validate(document.value)
         except ValidationError as error:
@@ -103,6 +106,47 @@ def load(file: str | os.PathLike[str], settings: type[_Settings]) -> Loaded[_Set
     if document.errors or validated is None:
         raise ConfigErrors(sorted(document.errors, key=lambda error: error.line or 0))
     return Loaded(validated, path, document.lines)
+
+
+def check_keys(loaded: Loaded[Any]) -> None:
+    """Read every key file that the settings name, as the node will; nothing of a key is quoted.
+
+    :raises ConfigErrors: a file does not hold the kind of key it should.
+    """
+    from mpcore.wire.seal import PrivateKey, PublicKey
+
+    from mpcore.signer.keys import load_pem  # cryptography and jwcrypto, which plain settings do not need
+
+    readers: dict[str, tuple[Callable[[str], object], str]] = {
+        "key_file": (PrivateKey.from_jwk, "a private JWK (EC, P-256)"),
+        "public_key_file": (PublicKey.from_jwk, "a public JWK (EC, P-256)"),
+        "ksk_file": (load_pem, "a PKCS#8 PEM private key"),
+        "zsk_file": (load_pem, "a PKCS#8 PEM private key"),
+    }
+    errors = []
+    for location, value in _leaves(loaded.settings, ()):
+        key = str(location[-1]) if location else ""
+        if key not in readers or not isinstance(value, Path):
+            continue
+        reader, kind = readers[key]
+        here, line = _dotted(location), loaded.lines.get(location)
+        try:
+            text = value.read_text()
+            reader(text)
+            if key == "public_key_file" and "d" in json.loads(text):
+                errors.append(
+                    ConfigError(
+                        f"{value} holds the private key; only its owner may have that",
+                        file=str(loaded.file),
+                        key=here,
+                        line=line,
+                    )
+                )
+        except (MpError, OSError, ValueError) as error:
+            reason = _because(error) if isinstance(error, OSError) else f"is not {kind}"
+            errors.append(ConfigError(f"{value} {reason}", file=str(loaded.file), key=here, line=line))
+    if errors:
+        raise ConfigErrors(errors)
 
 
 def private_directory(path: Path) -> None:
@@ -127,8 +171,7 @@ class _Document:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.root: yaml.Node | None = None
-        self.value: Any = None
+        self.value: dict[str, Any] | None = None
         self.lines: dict[_Location, int] = {}  # of the key, or of the entry in a list
         self.booleans: list[_Location] = []
         self.errors: list[ConfigError] = []
@@ -159,44 +202,58 @@ class _Document:
         except UnicodeDecodeError as error:
             self.report("not UTF-8", line=octets[: error.start].count(b"\n") + 1)
             return
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         try:
-            root = loader.get_single_node()
-            if root is None:
+            while not isinstance(event := loader.get_event(), yaml.DocumentStartEvent | yaml.StreamEndEvent):
+                pass
+            if isinstance(event, yaml.StreamEndEvent):
                 self.report("the file is empty")
-            elif not isinstance(root, yaml.MappingNode):
-                self.report("expected keys and values", line=root.start_mark.line + 1)
+                return
+            event = loader.get_event()
+            self.lines[()] = event.start_mark.line + 1
+            value = self._read(loader, event, ())
+            loader.get_event()
+            if not isinstance(event := loader.get_event(), yaml.StreamEndEvent):
+                self.report("a second document", line=event.start_mark.line + 1)
+            elif not isinstance(value, dict):
+                self.report("expected keys and values")
             else:
-                self.lines[()] = root.start_mark.line + 1
-                self.value = self._convert(loader, root, ())
-                self.root = root
+                self.value = value
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             self.report(f"not YAML: {error.problem or error.context}", line=mark.line + 1 if mark else None)
         except yaml.YAMLError as error:
             self.report(f"not YAML: {' '.join(str(error).split())}")
-        except RecursionError:
-            self.report("nested too deeply")
         finally:
             loader.dispose()
 
-    def _convert(self, loader: yaml.SafeLoader, node: yaml.Node, location: _Location) -> Any:
-        line = node.start_mark.line + 1
+    def _read(self, loader: Any, event: Any, location: _Location) -> Any:
+        """The value that begins with *event*.
+
+        From events rather than nodes: the depth is checked before it costs stack, and aliases are seen.
+        """
+        line = event.start_mark.line + 1
         if len(location) > _MAX_DEPTH:
-            self.report("nested too deeply", location, line=line)
-            return None
-        if isinstance(node, yaml.MappingNode):
-            return self._convert_mapping(loader, node, location)
-        if isinstance(node, yaml.SequenceNode):
-            values = []
-            for index, entry in enumerate(node.value):
-                self.lines[(*location, index)] = entry.start_mark.line + 1
-                values.append(self._convert(loader, entry, (*location, index)))
+            raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=event.start_mark)
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._read_mapping(loader, location)
+        if isinstance(event, yaml.SequenceStartEvent):
+            values: list[Any] = []
+            while not isinstance(event := loader.get_event(), yaml.SequenceEndEvent):
+                here = (*location, len(values))
+                self.lines[here] = event.start_mark.line + 1
+                values.append(self._read(loader, event, here))
             return values
-        if node.tag in {"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:binary"}:
-            return node.value
+        if not isinstance(event, yaml.ScalarEvent):
+            self.report("aliases are not supported", location, line=line)
+            return None
+        tag = (
+            event.tag if event.tag not in {None, "!"} else loader.resolve(yaml.ScalarNode, event.value, event.implicit)
+        )
+        if tag in {"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:binary"}:
+            return event.value
         try:
-            value = loader.construct_object(node)
+            value = loader.construct_object(yaml.ScalarNode(tag, event.value))
         except (yaml.constructor.ConstructorError, ValueError) as error:
             problem = error.problem if isinstance(error, yaml.constructor.ConstructorError) else str(error)
             self.report(problem or "unusable value", location, line=line)
@@ -205,20 +262,21 @@ class _Document:
             self.booleans.append(location)
         return value
 
-    def _convert_mapping(self, loader: yaml.SafeLoader, node: yaml.MappingNode, location: _Location) -> dict[str, Any]:
+    def _read_mapping(self, loader: Any, location: _Location) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
-                self.report("a key is one word; merge keys and complex keys are not supported", location, line=line)
-                continue
-            key: str = key_node.value
+        while not isinstance(event := loader.get_event(), yaml.MappingEndEvent):
+            line = event.start_mark.line + 1
+            if not isinstance(event, yaml.ScalarEvent) or event.value == "<<":
+                problem = "a key is one word; merge keys and complex keys are not supported"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+            key = event.value
             here = (*location, key)
             if key in values:
                 self.report(f"given twice, first on line {self.lines[here]}", here, line=line)
+                self._read(loader, loader.get_event(), (*location, f"{key} (again)"))
                 continue
             self.lines[here] = line
-            values[key] = self._convert(loader, value_node, here)
+            values[key] = self._read(loader, loader.get_event(), here)
         return values
 
 

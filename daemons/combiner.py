@@ -1,0 +1,18 @@
+"""The console script ``mpcombiner``; see :mod:`daemons.commandline`."""
+
+from __future__ import annotations
+
+import sys
+
+from daemons import commandline
+
+__all__ = ("main",)
+
+
+def main() -> None:
+    """Run ``mpcombiner`` with the arguments of the process and end with its exit status."""
+    sys.exit(commandline.main("combiner"))
+
+
+if __name__ == "__main__":
+    main()
