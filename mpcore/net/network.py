@@ -97,7 +97,11 @@ class UDPSocket(Protocol):
         ...
 
     async def send(self, octets: bytes, address: Address) -> None:
-        """Send one datagram.  That it arrives is not promised; one that is too large may raise :class:`OSError`."""
+        """Send one datagram; several tasks may.  Nothing promises that it arrives.
+
+        :raises OSError: it is too large for a datagram, perhaps.
+        :raises anyio.BrokenResourceError: the socket cannot be used any more, or this datagram could not be sent.
+        """
         ...
 
     async def aclose(self) -> None:
@@ -202,10 +206,11 @@ class _Listener:
 
 
 class _Datagrams:
-    __slots__ = ("_socket", "address")
+    __slots__ = ("_sending", "_socket", "address")
 
     def __init__(self, sock: anyio.abc.UDPSocket) -> None:
         self._socket = sock
+        self._sending = anyio.Lock()
         self.address: Address = sock.extra(anyio.abc.SocketAttribute.local_address)[:2]  # type: ignore[assignment]
 
     async def receive(self) -> tuple[bytes, Address]:
@@ -213,7 +218,8 @@ class _Datagrams:
         return octets, address[:2]
 
     async def send(self, octets: bytes, address: Address) -> None:
-        await self._socket.sendto(octets, *address)
+        async with self._sending:
+            await self._socket.sendto(octets, *address)
 
     async def aclose(self) -> None:
         await self._socket.aclose()

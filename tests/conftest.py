@@ -1,0 +1,45 @@
+"""What every test has: both event loops, a watch for blocking calls, and repeatable examples."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from blockbuster import BlockBuster
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("default", deadline=None)
+settings.register_profile(
+    "ci", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+
+@pytest.fixture(
+    params=[pytest.param(("asyncio", {"use_uvloop": True}), id="asyncio"), pytest.param(("trio", {}), id="trio")]
+)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Asynchronous tests run on asyncio with uvloop, as daemons do, and on trio, as the simulator does."""
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A call of the library that blocks asyncio's event loop fails the test: file input, sleep, a blocking socket.
+
+    Allowed are imports, and logging, which tests capture in memory.
+    """
+    if "anyio_backend" not in request.fixturenames or request.getfixturevalue("anyio_backend")[0] != "asyncio":
+        yield
+        return
+    watch = BlockBuster(scanned_modules=["mpcore", "daemons"])
+    for function in watch.functions.values():
+        function.can_block_in("<frozen importlib._bootstrap>", "_find_and_load")
+        function.can_block_in("logging/__init__.py", "handle")
+    watch.activate()
+    try:
+        yield
+    finally:
+        watch.deactivate()
