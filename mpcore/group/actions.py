@@ -1,0 +1,40 @@
+"""What the machines of a group ask their node to do, besides :mod:`mpcore.actions`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mpcore.actions import Action
+
+if TYPE_CHECKING:
+    from mpcore.group.ballot import Ballot
+    from mpcore.group.election import Leadership
+
+__all__ = ("Broadcast", "LeaderChanged")
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast(Action):
+    """Send an election message as ``rfi``: one attempt each, concurrently, outcome ignored.
+
+    :param ballot: what to say.
+    :param recipients: identities; a recipient that cannot be reached is skipped.
+    """
+
+    ballot: Ballot
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderChanged(Action):
+    """Another leader, or none, is known for a group; the same leader elected again is reported too.
+
+    :param group: hash of the group.
+    :param leadership: the leadership, ``None``: there is no valid leader.
+    :param reason: why, in words.
+    """
+
+    group: str
+    leadership: Leadership | None
+    reason: str
