@@ -6,8 +6,12 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
+from mpcore.combiner.contributions import Contribution
+from mpcore.errors import StoreError
+from mpcore.names import ZoneName
+from mpcore.sde.records import RDATA_TYPES, ContributedRecord
 from mpcore.store.database import Database, Executor, Migration
 from mpcore.store.seen import SEEN_SCHEMA
 from mpcore.store.serials import SERIALS_SCHEMA
@@ -66,6 +70,34 @@ class ContributionRow:
     ttl: int
     record: str
     received_at: float
+
+    @classmethod
+    def of(cls, zone: str, item: Contribution) -> Self:
+        """The row of a contribution to *zone*; its owner is the apex."""
+        record = item.record
+        apex = ZoneName(zone)
+        return cls(
+            str(apex),
+            item.originator,
+            apex.owner,
+            record.rdtype,
+            record.rdata,
+            record.ttl,
+            record.text,
+            item.received_at,
+        )
+
+    def contribution(self) -> Contribution:
+        """The contribution in this row.
+
+        :raises StoreError: it has a type that is not contributed.
+        """
+        rrtype = next((name for name, number in RDATA_TYPES.items() if number == self.rrtype), None)
+        if rrtype is None:
+            raise StoreError(f"stored contribution to {self.zone} of type {self.rrtype}")
+        return Contribution(
+            self.originator, ContributedRecord(self.record, rrtype, self.ttl, self.rdata), self.received_at
+        )
 
 
 async def open_combiner_database(path: str | Path, executor: Executor | None = None) -> Database:

@@ -86,6 +86,9 @@ async def test_contributions(tmp_path: Path) -> None:
     assert await db.read(combiner.load_contributions) == [other]
     with pytest.raises(StoreError):
         await db.write(lambda c: combiner.put_contributions(c, [replace(row, rrtype=70000)]))
+    assert combiner.ContributionRow.of("example.", row.contribution()) == row
+    with pytest.raises(StoreError):
+        replace(row, rrtype=16).contribution()
     await db.close()
 
 
