@@ -69,6 +69,7 @@ _BUCKETS: Final = 256
 _CHUNK: Final = 250
 
 Node = dict[int, RRset]
+_Written = tuple[RRset, RRset, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class SigningPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a signing pass is: owners done, owners in all."""
+    """How far a signing pass is: *done* of *total*, counted in records of the zone or in owners that changed."""
 
     done: int
     total: int
@@ -249,8 +250,8 @@ class _Pen:
         self._nsec_ttl = nsec_ttl
         self._bitmaps: dict[tuple[int, ...], bytes] = {}
 
-    def write(self, owner: bytes, data: Node, following: bytes, old: Mapping[int, RRset] | None) -> tuple[Node, int]:
-        """The complete node of a link of the chain, and the first expiration among its signatures.
+    def write(self, owner: bytes, data: Node, following: bytes, old: Mapping[int, RRset] | None) -> _Written:
+        """NSEC and RRSIGs of a link of the chain, and the first expiration among its signatures.
 
         :param data: what the zone has at *owner*, without RRSIG and NSEC.
         :param following: next link of the chain.
@@ -263,8 +264,8 @@ class _Pen:
         bitmap = self._bitmaps.get(key)
         if bitmap is None:
             bitmap = self._bitmaps[key] = type_bitmap(key)
-        node = dict(data)
-        node[NSEC] = RRset(NSEC, self._nsec_ttl, (following + bitmap,))
+        nsec = RRset(NSEC, self._nsec_ttl, (following + bitmap,))
+        node = {**data, NSEC: nsec}
         expiration = self._policy.expiration(owner, self._now)
         labels = label_count(owner)
         kept = self._usable(old, node) if old else None
@@ -283,8 +284,7 @@ class _Pen:
                 first = min(first, *(int.from_bytes(rdata[8:12]) for rdata in usable))
             else:
                 signatures += self._sign(owner, rrset, labels, expiration, signers)
-        node[RRSIG] = RRset(RRSIG, ttl, tuple(sorted(signatures)))
-        return node, first
+        return nsec, RRset(RRSIG, ttl, tuple(sorted(signatures))), first
 
     def _usable(self, old: Mapping[int, RRset], node: Node) -> dict[int, list[bytes]]:
         """Signatures of the previous version over RRsets that did not change, not due for refresh, by covered type."""
@@ -449,29 +449,40 @@ class ZoneSigner:
         self, unsigned: ZoneVersion, pen: _Pen, keys: _KeySet, serial: int, due: list[tuple[int, bytes]], chunk: int
     ) -> Generator[Progress, None, ZoneVersion]:
         """Make every owner anew, keeping signatures of the former version that still fit."""
-        origin, former = self._origin, self._signed
+        origin, result = self._origin, unsigned
         changes: list[Change] = []
-        links: list[tuple[bytes, Node]] = []
+        waiting: tuple[bytes, Node] | None = None  # a link whose successor is not known yet
+        links = looked = 0
         for owner, blob, standing in unsigned.survey():
             held = packed.unpack(blob)
+            looked += packed.count(blob)
             node = self._data(owner, held)
             changes += [(owner, rdtype, None) for rdtype in held if rdtype not in node]
             if owner == origin:
                 node |= self._apex(keys)
                 node[SOA] = _with_serial(unsigned.soa, serial)
-            if node and standing is not Standing.OCCLUDED:
-                links.append((owner, node))
-                if len(links) % (chunk * 8) == 0:
-                    yield Progress(0, len(links))
-        for done, (owner, node) in enumerate(links, 1):
-            following = links[done][0] if done < len(links) else origin
-            complete, expiration = pen.write(owner, node, following, former.node(owner) if former else None)
-            made = complete if owner == origin else (NSEC, RRSIG)
-            changes += [(owner, rdtype, complete[rdtype]) for rdtype in made]
-            due.append((self._policy.due_bucket(expiration), owner))
-            if done % chunk == 0:
-                yield Progress(done, len(links))
-        return unsigned.update(changes)
+                changes += [(origin, rdtype, rrset) for rdtype, rrset in node.items()]
+            if not node or standing is Standing.OCCLUDED:
+                continue
+            if waiting is not None:
+                changes += self._link(pen, *waiting, owner, due)
+            waiting = owner, node
+            links += 1
+            if links % chunk == 0:
+                result, changes = result.update(changes), []
+                yield Progress(looked, unsigned.record_count)
+        assert waiting is not None  # there is an apex
+        changes += self._link(pen, *waiting, origin, due)
+        return result.update(changes)
+
+    def _link(
+        self, pen: _Pen, owner: bytes, data: Node, following: bytes, due: list[tuple[int, bytes]]
+    ) -> list[Change]:
+        """Make NSEC and RRSIG of one owner."""
+        former = None if self._signed is None else self._signed.node(owner)
+        nsec, signatures, expiration = pen.write(owner, data, following, former)
+        due.append((self._policy.due_bucket(expiration), owner))
+        return [(owner, NSEC, nsec), (owner, RRSIG, signatures)]
 
     def _follow(
         self,
@@ -527,9 +538,7 @@ class ZoneSigner:
         for done, owner in enumerate(sorted(again), 1):
             if _is_link(interim, owner):
                 data = {t: rrset for t, rrset in (interim.node(owner) or {}).items() if t not in _DENIAL}
-                complete, expiration = pen.write(owner, data, interim.neighbours(owner)[1], former.node(owner))
-                due.append((self._policy.due_bucket(expiration), owner))
-                final += [(owner, rdtype, complete[rdtype]) for rdtype in (NSEC, RRSIG)]
+                final += self._link(pen, owner, data, interim.neighbours(owner)[1], due)
             else:
                 final += [(owner, rdtype, None) for rdtype in interim.types(owner) if rdtype in _DENIAL]
             if done % chunk == 0:
