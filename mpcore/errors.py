@@ -138,7 +138,16 @@ class TransferError(RemoteError):
 
 
 class TsigError(RemoteError):
-    """A TSIG (RFC 8945) is missing, unknown or wrong."""
+    """A TSIG (RFC 8945) is missing, unknown or wrong.
+
+    :param rcode: response code for the answer to such a request: NOTAUTH (9), or FORMERR (1) if it does not parse.
+    :param error: value for the Error field of the answer's TSIG: BADSIG (16), BADKEY (17), BADTIME (18), BADTRUNC (22);
+        0 if the answer has no TSIG.
+    """
+
+    def __init__(self, message: str, *, rcode: int = 9, error: int = 0) -> None:
+        self.rcode, self.error = rcode, error
+        super().__init__(message)
 
 
 class ExchangeError(RemoteError):

@@ -14,7 +14,7 @@ from typing import Final
 
 from mpcore.zone.rrset import RRset, rrsig_ttl
 
-__all__ = ("count", "find", "pack", "records", "types", "unpack", "unpack_one", "update")
+__all__ = ("count", "find", "pack", "records", "start", "types", "unpack", "unpack_one", "update")
 
 _HEAD: Final = Struct("!HHHIH")  # pointer, type, class, TTL, RDATA length
 _ENTRY: Final = Struct("!HHI")
@@ -64,28 +64,33 @@ def count(blob: bytes) -> int:
     return sum(_directory(blob)[1::3])
 
 
+def start(blob: bytes) -> int:
+    """Offset of the first record; the last one ends with the octets."""
+    return 2 + 8 * (blob[0] << 8 | blob[1])
+
+
 def find(blob: bytes, rdtype: int) -> tuple[int, int, int] | None:
     """Number of records of a type and the span of their octets, or ``None``."""
     directory = _directory(blob)
-    start = 2 + 8 * (len(directory) // 3)
+    begin = start(blob)
     for index in range(0, len(directory), 3):
         if directory[index] == rdtype:
-            return directory[index + 1], start, directory[index + 2]
-        start = directory[index + 2]
+            return directory[index + 1], begin, directory[index + 2]
+        begin = directory[index + 2]
     return None
 
 
-def records(blob: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+def records(blob: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
     """Spans of the single records between two offsets, each without its pointer (type, class, TTL, length, RDATA)."""
-    while start < end:
-        stop = start + 12 + (blob[start + 10] << 8 | blob[start + 11])
-        yield start + 2, stop
-        start = stop
+    while begin < end:
+        stop = begin + 12 + (blob[begin + 10] << 8 | blob[begin + 11])
+        yield begin + 2, stop
+        begin = stop
 
 
-def _rrset(blob: bytes, rdtype: int, start: int, end: int) -> RRset:
-    ttl = int.from_bytes(blob[start + 6 : start + 10], "big")
-    rdatas = tuple([blob[first + 10 : stop] for first, stop in records(blob, start, end)])
+def _rrset(blob: bytes, rdtype: int, begin: int, end: int) -> RRset:
+    ttl = int.from_bytes(blob[begin + 6 : begin + 10], "big")
+    rdatas = tuple([blob[first + 10 : stop] for first, stop in records(blob, begin, end)])
     if rdtype == _RRSIG and len(rdatas) > 1:
         ttl = min(rrsig_ttl(rdata) for rdata in rdatas)
     return RRset(rdtype, ttl, rdatas)
@@ -100,12 +105,12 @@ def unpack_one(blob: bytes, rdtype: int) -> RRset | None:
 def unpack(blob: bytes) -> dict[int, RRset]:
     """All RRsets, by ascending type."""
     directory = _directory(blob)
-    start = 2 + 8 * (len(directory) // 3)
+    begin = start(blob)
     result = {}
     for index in range(0, len(directory), 3):
         rdtype, end = directory[index], directory[index + 2]
-        result[rdtype] = _rrset(blob, rdtype, start, end)
-        start = end
+        result[rdtype] = _rrset(blob, rdtype, begin, end)
+        begin = end
     return result
 
 
@@ -114,11 +119,11 @@ def update(blob: bytes | None, changes: Mapping[int, RRset | None]) -> bytes | N
     parts: list[tuple[int, int, bytes]] = []
     if blob is not None:
         directory = _directory(blob)
-        start = 2 + 8 * (len(directory) // 3)
+        begin = start(blob)
         for index in range(0, len(directory), 3):
             end = directory[index + 2]
             if directory[index] not in changes:
-                parts.append((directory[index], directory[index + 1], blob[start:end]))
-            start = end
+                parts.append((directory[index], directory[index + 1], blob[begin:end]))
+            begin = end
     parts += [(rrset.rdtype, len(rrset.rdatas), _body(rrset)) for rrset in changes.values() if rrset is not None]
     return _assemble(parts) if parts else None

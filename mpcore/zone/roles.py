@@ -239,8 +239,9 @@ def _check_providers(zone: str, providers: tuple[Provider, ...]) -> None:
     seen: dict[str, str] = {}
     for provider in providers:
         for kind, text in (("label", provider.label), ("identity", provider.identity)):
-            former = seen.setdefault(f"{kind} {text.lower()}", text)
-            if former is not text:
+            former = seen.get(f"{kind} {text.lower()}")
+            seen[f"{kind} {text.lower()}"] = text
+            if former is not None:
                 how = "twice" if former == text else f"also as {former}, which differs only in case"
                 raise ZoneError(f"{zone}: HSYNC3 has the {kind} {text} {how}")
     labels = {provider.label for provider in providers}
