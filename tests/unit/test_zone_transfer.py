@@ -106,10 +106,13 @@ def test_compressed_names_of_old_types_are_expanded_and_of_new_types_refused() -
 
     head = axfr_query(ORIGIN, 1)
     bare_soa = b"\xc0\x0c\x00\x06\x00\x01\x00\x00\x00\x01\x00\x16\x00\x00" + bytes(20)
-    for rdtype in (39, 46, 47, 64):
-        record = b"\xc0\x0c" + rdtype.to_bytes(2, "big") + b"\x00\x01\x00\x00\x00\x01\x00\x14" + bytes(18) + b"\xc0\x0c"
+    for rdtype, before in ((39, 0), (46, 18), (47, 0), (64, 2)):
+        rdata = bytes(before) + b"\xc0\x0c"
+        record = (
+            b"\xc0\x0c" + rdtype.to_bytes(2, "big") + b"\x00\x01\x00\x00\x00\x01\x00" + bytes((len(rdata),)) + rdata
+        )
         octets = head[:2] + b"\x84\x00\x00\x01\x00\x03" + head[8:] + bare_soa + record + bare_soa
-        with pytest.raises(TransferError, match=r"pointer|too short"):
+        with pytest.raises(TransferError, match="pointer"):
             InboundAxfr(ORIGIN, 1).feed(octets)
 
 
