@@ -7,12 +7,14 @@ the sender has, so that every member sees the whole N x N matrix.  A group is *o
 A row is only as good as its bearer, since it is not signed by its member.  :data:`RULES` says what is taken from
 whom.
 
-How a node drives this ---------------------- One table per agent.  Call :meth:`GossipTable.set_groups` when the
-groups change and :meth:`GossipTable.set_own_states` before every beat and whenever a peer's state changes; if it
-returns ``True``, beat all peers within 50 ms.  A beat to a peer, and the answer to one, carry
-:meth:`GossipTable.message_for`; compose the answer before merging.  Incoming gossip goes to
-:meth:`GossipTable.merge`; then pass each pair of ``leaderships`` to the group's election, and for each hash in
-``changed_groups`` tell the election what :meth:`GossipTable.operational` says.
+How a node drives this
+----------------------
+One table per agent.  Call :meth:`GossipTable.set_groups` when the groups change and :meth:`GossipTable.set_own_states`
+before every beat and whenever a peer's state changes; if it returns ``True``, beat all peers within 50 ms.  A beat to
+a peer, and the answer to one, carry :meth:`GossipTable.message_for`; compose the answer before merging.  Incoming
+gossip goes to :meth:`GossipTable.merge`; then pass each pair of ``leaderships`` to the group's election, and for each
+hash in ``changed_groups``, and after a change of our own row, tell the election what
+:meth:`GossipTable.operational` says.
 """
 
 from __future__ import annotations
@@ -187,7 +189,8 @@ class GossipTable:
             if group is None or sender not in group.members or sender == self._identity:
                 continue
             for key, wire in message.members.items():
-                if key in group.members and wire.identity in ("", key) and self._merge_row(group, sender, key, wire, now):
+                known = key in group.members and wire.identity in ("", key)
+                if known and self._merge_row(group, sender, key, wire, now):
                     changed.add(group.hash)
             try:
                 leaderships[group.hash] = self._told(group, message.election)
@@ -217,8 +220,9 @@ class GossipTable:
             if not later:
                 return False
         states = {
-            other: word[:_MAX_WORD] for other, word in wire.peer_states.items() if other in group.members and other
-            != member
+            other: word[:_MAX_WORD]
+            for other, word in wire.peer_states.items()
+            if other in group.members and other != member
         }
         zones = tuple(zone for zone in wire.zones[:_MAX_ZONES] if zone in group.zones)
         row = Row(member, states, zones, time, now, float(wire.beat_interval) or None, direct)
@@ -281,9 +285,7 @@ class GossipTable:
         rows = self._rows[group]
         return all(
             reporter in rows
-            and all(
-                rows[reporter].row.states.get(other) == OPERATIONAL for other in known.members if other != reporter
-            )
+            and all(rows[reporter].row.states.get(other) == OPERATIONAL for other in known.members if other != reporter)
             for reporter in known.members
         )
 
@@ -301,12 +303,13 @@ class GossipTable:
 
     def explain(self, group: str, now: float) -> list[str]:
         """Why the group is not operational, and what is odd about its rows, one sentence each."""
-        sentences = []
         rows = {row.reporter: row for row in self.rows(group)}
         members = list(rows)
-        for row in rows.values():
-            if row.received_at is None:
-                sentences.append(f"{_short(row.reporter)} has not reported yet: waiting for its first beat")
+        sentences = [
+            f"{_short(row.reporter)} has not reported yet: waiting for its first beat"
+            for row in rows.values()
+            if row.received_at is None
+        ]
         for index, left in enumerate(members):
             for right in members[index + 1 :]:
                 sentences += self._explain_pair(rows[left], rows[right])
@@ -322,9 +325,7 @@ class GossipTable:
             skew = row.timestamp - row.received_at
             if row.direct and abs(skew) > _SKEW:
                 side = "ahead of" if skew > 0 else "behind"
-                sentences.append(
-                    f"the clock of {_short(row.reporter)} is {abs(skew):.0f} s {side} ours: both need NTP"
-                )
+                sentences.append(f"the clock of {_short(row.reporter)} is {abs(skew):.0f} s {side} ours: both need NTP")
         return sentences
 
     def _explain_pair(self, left: Row, right: Row) -> list[str]:
@@ -340,16 +341,18 @@ class GossipTable:
             return []
         if OPERATIONAL in (forward, backward):
             hears, deaf, word = (one, two, backward) if forward == OPERATIONAL else (two, one, forward)
+            where = f"firewall, published address and port of {hears}, key of {deaf}"
             return [
-                f"{hears} hears {deaf}, {deaf} does not hear {hears} ({word or 'no word'}): one-way, look at " f"the
-                connections from {deaf} to {hears} (firewall, published address and port of {hears}, key of {deaf})"
+                f"{hears} hears {deaf}, {deaf} does not hear {hears} ({word or 'no word'}): one-way, "
+                f"look at the connections from {deaf} to {hears} ({where})"
             ]
         if forward == backward:
             return [f"{one} and {two} do not hear each other ({forward or 'no word'}): {_advice(one, two, forward)}"]
-        return [
-            f"{one} and {two} do not hear each other: {one} says {forward or 'nothing'} ({_advice(one, two,
-            forward)}); " f"{two} says {backward or 'nothing'} ({_advice(two, one, backward)})"
-        ]
+        sides = "; ".join(
+            f"{speaker} says {word or 'nothing'} ({_advice(speaker, other, word)})"
+            for speaker, other, word in ((one, two, forward), (two, one, backward))
+        )
+        return [f"{one} and {two} do not hear each other: {sides}"]
 
 
 def _short(identity: str) -> str:
