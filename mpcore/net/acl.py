@@ -8,22 +8,12 @@ from dataclasses import dataclass
 from typing import Self, TypeAlias
 
 from mpcore.errors import ConfigError
-from mpcore.names import InvalidNameError, ZoneName
+from mpcore.net.keyring import key_name
+from mpcore.net.remote import Remote
 
-__all__ = ("Acl", "AclEntry", "Prefix", "key_name")
+__all__ = ("Acl", "AclEntry", "Prefix")
 
 Prefix: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def key_name(text: str) -> str:
-    """The canonical spelling of a TSIG key's name: absolute, lower case (RFC 8945, section 4.2).
-
-    :raises ConfigError: not a domain name.
-    """
-    try:
-        return str(ZoneName(text))
-    except InvalidNameError as error:
-        raise ConfigError(str(error), key="tsig_key") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +21,9 @@ class AclEntry:
     """One line of an :class:`Acl`."""
 
     prefix: Prefix
-    key: str | None = None  #: name of the TSIG key that the request must be signed with; ``None``: none needed
+    key: bytes | None = (
+        None  #: name (wire octets) of the TSIG key the request must be signed with; ``None``: none needed
+    )
     blocked: bool = False  #: refuse everything from here, whatever other entries say
 
 
@@ -65,11 +57,19 @@ class Acl:
             entries.append(AclEntry(network, None if key is None else key_name(key)))
         return cls(entries)
 
-    def permits(self, host: str, key: str | None = None) -> bool:
+    @classmethod
+    def for_servers(cls, servers: Iterable[Remote]) -> Self:
+        """An ACL that permits exactly *servers*, each with its TSIG key if it has one.
+
+        :raises ConfigError: an address is not numeric, or a key's name is not a name.
+        """
+        return cls.of((server.address, server.tsig_key) for server in servers)
+
+    def permits(self, host: str, key: bytes | None = None) -> bool:
         """Whether a request from *host* is permitted.
 
         :param host: numeric source address.
-        :param key: canonical name of the TSIG key that the request was verified with; ``None`` for none.
+        :param key: name (canonical wire octets) of the TSIG key the request was verified with; ``None`` for none.
         """
         try:
             address = ipaddress.ip_address(host)

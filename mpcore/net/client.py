@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 
 import anyio
@@ -11,7 +12,13 @@ from mpcore.net.framing import MAX_MESSAGE, MessageStream
 from mpcore.net.messages import question_end
 from mpcore.net.network import Network
 
-__all__ = ("exchange", "is_answer_to", "query")
+__all__ = ("describe", "exchange", "is_answer_to", "query")
+
+
+def describe(error: Exception) -> str:
+    """A failure of the network in words, the same on every event loop."""
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else str(error) or "the connection broke"
 
 
 def is_answer_to(answer: bytes, query: bytes) -> bool:
@@ -60,7 +67,7 @@ async def exchange(
         transport = "TCP" if over_tcp else "UDP"
         raise ExchangeError(f"no answer from {host} port {port} over {transport} within {timeout:g} s") from None
     except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-        raise ExchangeError(f"{host} port {port}: {error or 'the connection broke'}") from error
+        raise ExchangeError(f"{host} port {port}: {describe(error)}") from error
 
 
 async def query(

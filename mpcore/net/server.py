@@ -17,6 +17,7 @@ handler for its opcode                         asked
 nobody                                         REFUSED
 =============================================  ====================================================
 
+The answer to a request with a verified TSIG is signed here, message by message; handlers neither sign nor verify.
 A handler that raises makes SERVFAIL and one log entry for each place it raised at; nothing stops the server.
 
 On TCP, messages are pipelined up to a bound and answered in any order (RFC 7766, section 6.2.1).  A connection is
@@ -30,16 +31,18 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
 import anyio
 import anyio.abc
 
-from mpcore.errors import ExchangeError
+from mpcore.errors import ExchangeError, TsigError
 from mpcore.net import udp_asyncio
+from mpcore.net.clock import Clock, SystemClock
 from mpcore.net.framing import MAX_MESSAGE, MessageStream
+from mpcore.net.keyring import Keyring
 from mpcore.net.messages import (
     FORMERR,
     NOTIFY,
@@ -56,6 +59,7 @@ from mpcore.net.messages import (
 )
 from mpcore.net.network import Address, InternetNetwork, Listener, Network, UDPSocket
 from mpcore.net.ratelimit import RateLimiter, source_key
+from mpcore.zone.tsig import TsigKey, TsigStream, error_response, sign_message, verify_message
 
 __all__ = ("Answer", "DnsServer", "Handler", "QueryHandler", "Request", "ServerLimits", "reply")
 
@@ -74,6 +78,8 @@ class Request:
     qname: bytes  #: uncompressed wire octets, lower case
     qtype: int
     qclass: int
+    key: TsigKey | None = None  #: the TSIG key that the message was verified with
+    mac: bytes = b""  #: its MAC, over which the server signs the answer
 
 
 Answer: TypeAlias = bytes | Sequence[bytes] | AsyncIterator[bytes] | None
@@ -155,11 +161,20 @@ class DnsServer:
     :param network: where to listen.
     :param endpoints: numeric addresses and ports; port 0 takes a free one, the same for UDP and TCP.
     :param limits: see :class:`ServerLimits`.
+    :param keyring: TSIG keys that requests may be signed with; looked up for each message, so it may change.
+    :param clock: for TSIG.
     """
 
     def __init__(
-        self, network: Network, endpoints: Sequence[Address], *, limits: ServerLimits = ServerLimits()
+        self,
+        network: Network,
+        endpoints: Sequence[Address],
+        *,
+        limits: ServerLimits = ServerLimits(),
+        keyring: Keyring = MappingProxyType({}),
+        clock: Clock | None = None,
     ) -> None:
+        self._keyring, self._clock = keyring, clock or SystemClock()
         self._network, self._endpoints, self._limits = network, tuple(endpoints), limits
         self._handlers: dict[tuple[int, int | None], Handler] = {}
         self._special: set[int] = set()
@@ -174,7 +189,8 @@ class DnsServer:
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """Numbers of events since the start: ``received``, ``dropped``, ``failed``, ``refused connections``."""
+        """Numbers of events since the start: ``received``, ``dropped``, ``failed``,
+        ``refused connections``, ``signature failures``."""
         return MappingProxyType(self._counters)
 
     def register(self, handler: Handler, opcode: int, qtype: int | None = None) -> None:
@@ -265,6 +281,27 @@ class DnsServer:
         tasks.start_soon(consume)
         return datagrams
 
+    # --- TSIG ------------------------------------------------------------------------------------------------------
+
+    def _open(self, octets: bytes, source: Address, over_tcp: bool) -> Request | bytes | None:
+        """The request with its TSIG verified and removed, or an error reply, or ``None`` for nothing."""
+        request = _parse(octets, source, over_tcp)
+        if not isinstance(request, Request) or octets[10:12] == b"\0\0":
+            return request
+        try:
+            verified = verify_message(octets, self._keyring, self._clock.now())
+        except TsigError as error:
+            self._counters["signature failures"] += 1
+            return error_response(octets, error, self._keyring, self._clock.now())
+        if verified is None:
+            return request
+        return replace(request, octets=verified.octets, key=verified.key, mac=verified.mac)
+
+    def _sign(self, request: Request | None, answer: bytes) -> bytes:
+        if request is None or request.key is None:
+            return answer
+        return sign_message(answer, request.key, self._clock.now(), request_mac=request.mac)[0]
+
     # --- answering -------------------------------------------------------------------------------------------------
 
     def _answer_fast(self, octets: bytes, source: Address) -> tuple[bool, bytes | None]:
@@ -319,11 +356,15 @@ class DnsServer:
             return
         self._datagrams += 1
         try:
-            request = _parse(datagram.octets, datagram.source, False)
-            answer = await self._only(await self._ask(request)) if isinstance(request, Request) else request
+            opened = self._open(datagram.octets, datagram.source, False)
+            request = opened if isinstance(opened, Request) else None
+            answer = await self._only(await self._ask(opened)) if isinstance(opened, Request) else opened
             if answer is not None:
                 limit = min(requested_payload(datagram.octets), self._limits.udp_payload)
-                sent = datagram.send(answer if len(answer) <= limit else truncated_reply(answer))
+                octets = self._sign(request, answer)
+                if len(octets) > limit and request is not None:
+                    octets = self._sign(request, truncated_reply(answer))
+                sent = datagram.send(octets)
                 if sent is not None:
                     await sent
             else:
@@ -433,16 +474,19 @@ class DnsServer:
 
     async def _answer_message(self, connection: _Connection, octets: bytes) -> None:
         try:
-            request = _parse(octets, connection.messages.peer, True)
-            answer = await self._ask(request) if isinstance(request, Request) else request
+            opened = self._open(octets, connection.messages.peer, True)
+            request = opened if isinstance(opened, Request) else None
+            answer = await self._ask(opened) if isinstance(opened, Request) else opened
             if answer is None:
                 self._counters["dropped"] += 1
             elif isinstance(answer, bytes):
-                await self._send(connection, answer)
+                await self._send(connection, self._sign(request, answer))
             else:
+                signer = None if request is None or request.key is None else TsigStream(request.key, request.mac)
                 async with aclosing(_upto(answer, None)) as messages:
                     async for message in messages:
-                        await self._send(connection, message)
+                        now = self._clock.now()
+                        await self._send(connection, message if signer is None else signer.sign(message, now))
         except ExchangeError:
             connection.scope.cancel()
         except Exception as error:  # in the middle of a stream: the rest cannot be had on this connection

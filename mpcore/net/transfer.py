@@ -1,0 +1,337 @@
+"""Zone transfers over the network: fetching from a primary, serving to secondaries.
+
+The codec is :mod:`mpcore.zone.transfer`; here are connections, deadlines, access and signatures.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypeAlias
+
+import anyio
+import anyio.lowlevel
+import dns.rcode
+
+from mpcore.actions import RandomSource
+from mpcore.errors import ExchangeError, RemoteError, TransferError, TsigError
+from mpcore.net.acl import Acl
+from mpcore.net.client import describe, is_answer_to
+from mpcore.net.clock import Clock
+from mpcore.net.framing import MAX_MESSAGE, MessageStream
+from mpcore.net.messages import (
+    IXFR,
+    NOTAUTH,
+    REFUSED,
+    SERVFAIL,
+    SOA,
+    counts,
+    make_query,
+    question_end,
+    rcode_of,
+    read_soa,
+)
+from mpcore.net.network import Address, Network
+from mpcore.net.server import Answer, Request, reply
+from mpcore.zone import owners
+from mpcore.zone.serial import is_newer
+from mpcore.zone.transfer import InboundAxfr, axfr_messages, axfr_query
+from mpcore.zone.tsig import (
+    TSIG_RESERVE,
+    TsigKey,
+    TsigStreamVerifier,
+    find_signature,
+    sign_message,
+    verify_message,
+)
+from mpcore.zone.version import ZoneVersion
+
+__all__ = ("Build", "PrimaryConnection", "TransferLimits", "TransferServer", "build_inline", "transfer_in")
+
+_log = logging.getLogger(__name__)
+
+Build: TypeAlias = Callable[[Callable[[], ZoneVersion]], Awaitable[ZoneVersion]]
+"""Runs the function that builds a zone from a complete transfer: :func:`anyio.to_thread.run_sync` keeps the event loop
+free for large zones, :func:`build_inline` stays on it."""
+
+
+async def build_inline(build: Callable[[], ZoneVersion]) -> ZoneVersion:
+    """Build on the event loop: for small zones, and for simulations, in which there are no threads."""
+    return build()
+
+
+# --- in ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TransferLimits:
+    """Bounds of an inbound transfer.  Times are in seconds."""
+
+    connect_timeout: float = 5.0  #: for the connection to be made
+    answer_timeout: float = 5.0  #: for the answer to the SOA query
+    idle_timeout: float = 30.0  #: between two messages of the transfer
+    timeout: float = 900.0  #: for the whole transfer
+    max_octets: int = 1 << 30  #: of all messages
+    max_records: int = 10_000_000
+
+
+class PrimaryConnection:
+    """One TCP connection to a primary: ask for the zone's serial, transfer the zone, or both in turn.
+
+    An asynchronous context manager.  A primary that closes the connection after each answer is connected to again.
+
+    :param network: where to connect.
+    :param origin: apex of the zone, wire octets in lower case.
+    :param primary: numeric address and port.
+    :param key: sign requests with it and accept only answers signed with it; ``None``: neither.
+    :param clock: for TSIG.
+    :param random: for message ids.
+    :param local_host: numeric address to connect from.
+    :param build: see :data:`Build`.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        origin: bytes,
+        primary: Address,
+        *,
+        key: TsigKey | None,
+        clock: Clock,
+        random: RandomSource,
+        limits: TransferLimits = TransferLimits(),
+        local_host: str | None = None,
+        build: Build = build_inline,
+    ) -> None:
+        self._network, self._origin, self._primary, self._key = network, origin, primary, key
+        self._clock, self._random, self._limits = clock, random, limits
+        self._local_host, self._build = local_host, build
+        self._stream: MessageStream | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def soa_serial(self) -> int:
+        """The serial of the zone at the primary (RFC 1035, section 4.3.5).
+
+        :raises ExchangeError: no answer.
+        :raises TransferError: the primary does not serve the zone.
+        :raises TsigError: the answer's signature is missing or wrong.
+        """
+        query = make_query(self._random.getrandbits(16), self._origin, SOA)
+        signed, mac = self._signed(query)
+        with self._deadline(self._limits.connect_timeout + self._limits.answer_timeout, "the SOA query"):
+            octets = await self._first_answer(signed)
+        if self._key is not None:
+            self._explain_unsigned(octets)
+            verified = verify_message(octets, {self._key.name: self._key}, self._clock.now(), request_mac=mac)
+            assert verified is not None
+            octets = verified.octets
+        if rcode_of(octets):
+            raise TransferError(f"{self._where}: the SOA query was answered {_rcode(octets)}")
+        serial = read_soa(octets)
+        if serial is None:
+            raise TransferError(f"{self._where}: the answer to the SOA query has no SOA record")
+        return serial
+
+    async def transfer(self) -> ZoneVersion:
+        """Transfer the whole zone (AXFR, RFC 5936).
+
+        :raises ExchangeError: no connection, or it broke or fell silent.
+        :raises TransferError: refused, malformed, too large, too slow, or the zone breaks a rule.
+        :raises TsigError: a signature is missing or wrong.
+        """
+        with self._deadline(self._limits.timeout, "the transfer"):
+            return await self._transfer()
+
+    async def _transfer(self) -> ZoneVersion:
+        limits, key = self._limits, self._key
+        query_id = self._random.getrandbits(16)
+        signed, mac = self._signed(axfr_query(self._origin, query_id))
+        inbound = InboundAxfr(self._origin, query_id, max_records=limits.max_records, max_octets=limits.max_octets)
+        verifier = None if key is None else TsigStreamVerifier(key, mac)
+        octets: bytes | None = None
+        done = False
+        while not done:
+            with self._deadline(limits.idle_timeout, "the next message of the transfer"):
+                if octets is None:
+                    octets = await self._first_answer(signed)
+                    self._explain_unsigned(octets)
+                else:
+                    octets = await self._next()
+            if verifier is not None:
+                octets = verifier.verify(octets, self._clock.now())
+            done = inbound.feed(octets)
+            await anyio.lowlevel.checkpoint()
+        if verifier is not None:
+            verifier.finish()
+        return await self._build(lambda: inbound.version)
+
+    @property
+    def _where(self) -> str:
+        return f"{self._primary[0]} port {self._primary[1]}"
+
+    def _signed(self, query: bytes) -> tuple[bytes, bytes]:
+        return (query, b"") if self._key is None else sign_message(query, self._key, self._clock.now())
+
+    def _explain_unsigned(self, octets: bytes) -> None:
+        """An unsigned refusal says more than that a signature is missing."""
+        if self._key is None or find_signature(octets) is not None:
+            return
+        if rcode_of(octets):
+            raise TransferError(f"{self._where} answers {_rcode(octets)}, unsigned")
+        raise TsigError(f"{self._where} answers without a TSIG")
+
+    @contextmanager
+    def _deadline(self, seconds: float, what: str) -> Iterator[None]:
+        try:
+            with anyio.fail_after(seconds):
+                yield
+        except TimeoutError:
+            raise ExchangeError(f"{self._where}: {what} took more than {seconds:g} s") from None
+
+    async def _first_answer(self, query: bytes) -> bytes:
+        """Send *query*, on a new connection if the present one is gone, and return the first answer to it."""
+        if self._stream is not None:
+            try:
+                return await self._ask(query)
+            except ExchangeError:
+                await self._close()
+        with self._deadline(self._limits.connect_timeout, "connecting"):
+            try:
+                stream = await self._network.connect_tcp(*self._primary, local_host=self._local_host)
+            except OSError as error:
+                raise ExchangeError(f"{self._where}: {describe(error)}") from error
+        self._stream = MessageStream(stream)
+        return await self._ask(query)
+
+    async def _ask(self, query: bytes) -> bytes:
+        assert self._stream is not None
+        await self._stream.send(query)
+        answer = await self._next()
+        if not is_answer_to(answer, query):
+            raise ExchangeError(f"{self._where} answers another question")
+        return answer
+
+    async def _next(self) -> bytes:
+        assert self._stream is not None
+        try:
+            return await self._stream.receive()
+        except anyio.EndOfStream:
+            raise ExchangeError(f"{self._where} closed the connection") from None
+
+    async def _close(self) -> None:
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            with anyio.move_on_after(1, shield=True):
+                await stream.aclose()
+
+
+async def transfer_in(
+    network: Network,
+    origin: bytes,
+    primary: Address,
+    *,
+    key: TsigKey | None,
+    clock: Clock,
+    random: RandomSource,
+    limits: TransferLimits = TransferLimits(),
+    local_host: str | None = None,
+    build: Build = build_inline,
+) -> ZoneVersion:
+    """Transfer a zone on a connection of its own.
+
+    Parameters are those of :class:`PrimaryConnection`, errors those of its :meth:`~PrimaryConnection.transfer`.
+    """
+    async with PrimaryConnection(
+        network, origin, primary, key=key, clock=clock, random=random, limits=limits, local_host=local_host, build=build
+    ) as connection:
+        return await connection.transfer()
+
+
+def _rcode(octets: bytes) -> str:
+    return dns.rcode.to_text(dns.rcode.Rcode.make(rcode_of(octets)))
+
+
+# --- out -----------------------------------------------------------------------------------------------------------
+
+
+class TransferServer:
+    """The server's handler for transfers: register its :meth:`handle` for opcode 0 and types 252 (AXFR) and 251 (IXFR).
+
+    AXFR is answered over TCP with the whole zone, message by message as the client takes them; the server signs them
+    if the request was signed.  IXFR is answered with the whole zone too, or with the SOA alone if the client is up to
+    date or asks over UDP (RFC 1995, sections 2 and 4).  A zone that is not here is answered NOTAUTH, a client that the
+    zone's access list does not permit REFUSED, and so is AXFR over UDP.
+
+    :param zones: apex (wire octets, lower case) -> version to serve; looked up for each request, so it may change.
+        The version that a transfer began with is served to its end.
+    :param acls: who may transfer: one list for all zones, or apex -> list.  A zone without a list is for nobody.
+    :param max_concurrent: transfers at a time; more are refused.
+    """
+
+    def __init__(
+        self, zones: Mapping[bytes, ZoneVersion], acls: Acl | Mapping[bytes, Acl], *, max_concurrent: int = 64
+    ) -> None:
+        self._zones, self._acls, self._max_concurrent = zones, acls, max_concurrent
+        self._running = 0
+
+    async def handle(self, request: Request) -> Answer:
+        """Answer one request for a transfer."""
+        acl = self._acls if isinstance(self._acls, Acl) else self._acls.get(request.qname)
+        version = self._zones.get(request.qname)
+        if request.qclass != 1 or (version is None and acl is None):
+            return reply(request, NOTAUTH)
+        name = owners.to_text(request.qname)
+        if acl is None or not acl.permits(request.source[0], request.key.name if request.key else None):
+            _log.info("%s: transfer refused to %s", name, request.source[0])
+            return reply(request, REFUSED)
+        if version is None:
+            return reply(request, SERVFAIL if isinstance(self._acls, Mapping) else NOTAUTH)
+        if request.qtype == IXFR and (not request.over_tcp or _is_current(request, version)):
+            return _only_soa(request, version)
+        if not request.over_tcp or self._running >= self._max_concurrent:
+            return reply(request, REFUSED)
+        return self._stream(request, version)
+
+    async def _stream(self, request: Request, version: ZoneVersion) -> AsyncIterator[bytes]:
+        self._running += 1
+        try:
+            for message in axfr_messages(
+                version, request.octets, MAX_MESSAGE, reserve=0 if request.key is None else TSIG_RESERVE
+            ):
+                yield message
+        finally:
+            self._running -= 1
+        name = owners.to_text(request.qname)
+        _log.info("%s: serial %d transferred to %s", name, version.serial, request.source[0])
+
+
+def _is_current(request: Request, version: ZoneVersion) -> bool:
+    """Whether the client of an IXFR request has this version or a newer one."""
+    end = question_end(request.octets)
+    if end is None or counts(request.octets)[1:3] != (0, 1):
+        return False
+    # the SOA stands in the authority section; read it as if it were an answer
+    octets = request.octets[:6] + b"\0\1\0\0" + request.octets[10:]
+    try:
+        serial = read_soa(octets)
+    except RemoteError:
+        return False
+    return serial is not None and not is_newer(version.serial, serial)
+
+
+def _only_soa(request: Request, version: ZoneVersion) -> bytes:
+    soa = version.soa
+    head = reply(request, 0, authoritative=True)
+    record = b"\xc0\x0c" + struct.pack("!HHIH", SOA, 1, soa.ttl, len(soa.rdatas[0])) + soa.rdatas[0]
+    return head[:6] + b"\0\1" + head[8:] + record
