@@ -113,9 +113,8 @@ def check_keys(loaded: Loaded[Any]) -> None:
 
     :raises ConfigErrors: a file does not hold the kind of key it should.
     """
-    from mpcore.wire.seal import PrivateKey, PublicKey
-
     from mpcore.signer.keys import load_pem  # cryptography and jwcrypto, which plain settings do not need
+    from mpcore.wire.seal import PrivateKey, PublicKey
 
     readers: dict[str, tuple[Callable[[str], object], str]] = {
         "key_file": (PrivateKey.from_jwk, "a private JWK (EC, P-256)"),

@@ -42,9 +42,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Seque
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from urllib.parse import quote
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import h11
 import uvicorn
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -149,7 +151,7 @@ def control_app(service: ControlService, *, closing: anyio.Event | None = None) 
         Route("/v1/zones/{zone:path}/keys", api.keys, methods=["GET"]),
         Route("/v1/zones/{zone:path}/changes", api.changes, methods=["POST"]),
         Route("/v1/transactions", api.transactions, methods=["GET"]),
-        Route("/v1/transactions/{id}", api.transaction, methods=["GET"]),
+        Route("/v1/transactions/{id:path}", api.transaction, methods=["GET"]),
         Route("/v1/events", api.events, methods=["GET"]),
         Route("/v1/openapi.json", api.openapi, methods=["GET"]),
     ]
@@ -329,7 +331,7 @@ async def _answer_to(act: Callable[[], Awaitable[BaseModel]]) -> Response:
         return _failure(error)
     response = Response(_encode(result, None), media_type="application/json")
     if isinstance(result, Transaction):
-        response.headers["Location"] = f"/v1/transactions/{result.id}"
+        response.headers["Location"] = f"/v1/transactions/{quote(result.id, safe='')}"
     return response
 
 
@@ -613,14 +615,15 @@ def bind_control_socket(path: Path) -> socket.socket:
     return listener
 
 
-def _inode(path: Path) -> int:
-    return path.lstat().st_ino
+def _bind(path: Path) -> tuple[socket.socket, int]:
+    listener = bind_control_socket(path)
+    return listener, path.lstat().st_ino
 
 
 def _remove(path: Path, inode: int) -> None:
     """Remove our socket, unless something else has taken its place."""
     with contextlib.suppress(OSError):
-        if _inode(path) == inode:
+        if path.lstat().st_ino == inode:
             path.unlink()
 
 
@@ -703,8 +706,7 @@ async def serve_control(
 
     :raises ConfigError, ConflictError, OSError: as :func:`bind_control_socket`.
     """
-    listener = bind_control_socket(path)
-    inode = _inode(path)
+    listener, inode = await anyio.to_thread.run_sync(_bind, path)
     closing = anyio.Event()
     config = uvicorn.Config(
         control_app(service, closing=closing),
@@ -737,4 +739,5 @@ async def serve_control(
                 closing.set()
     finally:
         listener.close()
-        _remove(path, inode)
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(_remove, path, inode)

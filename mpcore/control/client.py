@@ -13,8 +13,8 @@ reached, or does not answer in time, :class:`ControlUnreachable`.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -264,28 +264,34 @@ class ControlClient:
         content = b"" if body is None else body.model_dump_json().encode()
         async with await self._connect() as stream:
             exchange = _Exchange(stream, method, target, content)
-            try:
-                with anyio.fail_after(limit):
-                    status = await exchange.send()
-                    received = bytearray()
-                    async for part in exchange.body():
-                        received += part
-                        if len(received) > _MAX_RESPONSE:
-                            raise self._foreign(f"an answer of more than {_MAX_RESPONSE} octets")
-            except TimeoutError:
-                raise ControlUnreachable(self._path, f"no answer within {limit:g} s") from None
-            except (anyio.BrokenResourceError, anyio.EndOfStream, anyio.ClosedResourceError):
-                raise ControlUnreachable(self._path, "the connection was closed before the answer came") from None
-            except h11.RemoteProtocolError as error:
-                raise self._closed_or_foreign(exchange, error) from None
+            with self._broken(exchange, f"no answer within {limit:g} s"), anyio.fail_after(limit):
+                status = await exchange.send()
+                received = await self._whole_body(exchange)
         if not 200 <= status < 300:
-            self._raise(status, bytes(received))
+            self._raise(status, received)
+        return received
+
+    async def _whole_body(self, exchange: _Exchange) -> bytes:
+        received = bytearray()
+        while (part := await exchange.read()) is not None:
+            received += part
+            if len(received) > _MAX_RESPONSE:
+                raise self._foreign(f"an answer of more than {_MAX_RESPONSE} octets")
         return bytes(received)
 
-    def _closed_or_foreign(self, exchange: _Exchange, error: h11.RemoteProtocolError) -> ControlError:
-        if exchange.ended:
-            return ControlUnreachable(self._path, "the connection was closed before the answer came")
-        return self._foreign(error)
+    @contextmanager
+    def _broken(self, exchange: _Exchange, late: str) -> Iterator[None]:
+        """Turn what happens to a connection into our errors."""
+        try:
+            yield
+        except TimeoutError:
+            raise ControlUnreachable(self._path, late) from None
+        except (anyio.BrokenResourceError, anyio.EndOfStream, anyio.ClosedResourceError):
+            raise ControlUnreachable(self._path, "the connection was closed before the answer was complete") from None
+        except h11.RemoteProtocolError as error:
+            if exchange.ended:
+                raise ControlUnreachable(self._path, "the daemon ended in the middle of an answer") from None
+            raise self._foreign(error) from None
 
     def _raise(self, status: int, body: bytes) -> NoReturn:
         try:
@@ -303,29 +309,24 @@ class ControlClient:
         target = "/v1/events" if after is None else f"/v1/events?after={int(after)}"
         async with await self._connect() as stream:
             exchange = _Exchange(stream, "GET", target, b"")
+            with self._broken(exchange, "no answer"), anyio.fail_after(self._timeout):
+                status = await exchange.send()
+                refusal = None if status == 200 else await self._whole_body(exchange)
+            if refusal is not None:
+                self._raise(status, refusal)
+            yield None
             lines = _Lines()
-            try:
-                with anyio.fail_after(self._timeout):
-                    status = await exchange.send()
-                    if status != 200:
-                        self._raise(status, b"".join([part async for part in exchange.body()]))
-                yield None
-                async with aclosing(exchange.body()) as parts:
-                    while True:
-                        with anyio.fail_after(_EVENT_SILENCE):
-                            part = await anext(parts, None)
-                        if part is None:
-                            raise ControlUnreachable(self._path, "the daemon ended the event stream")
-                        for data in lines.feed(part):
-                            yield self._parse(Event, data)
-            except TimeoutError:
-                raise ControlUnreachable(self._path, "the event stream fell silent") from None
-            except (anyio.BrokenResourceError, anyio.EndOfStream, anyio.ClosedResourceError):
-                raise ControlUnreachable(self._path, "the event stream was cut off") from None
-            except h11.RemoteProtocolError as error:
-                raise self._closed_or_foreign(exchange, error) from None
-            except _TooLongError:
-                raise self._foreign(f"an event of more than {_MAX_EVENT} octets") from None
+            while True:
+                with self._broken(exchange, "the event stream fell silent"), anyio.fail_after(_EVENT_SILENCE):
+                    part = await exchange.read()
+                if part is None:
+                    raise ControlUnreachable(self._path, "the daemon ended the event stream")
+                try:
+                    complete = lines.feed(part)
+                except _TooLongError:
+                    raise self._foreign(f"an event of more than {_MAX_EVENT} octets") from None
+                for data in complete:
+                    yield self._parse(Event, data)
 
 
 class _Exchange:
@@ -352,14 +353,10 @@ class _Exchange:
             if isinstance(event, h11.Response):
                 return event.status_code
 
-    async def body(self) -> AsyncGenerator[bytes, None]:
-        """The parts of the answer's body."""
-        while True:
-            event = await self._event()
-            if isinstance(event, h11.Data):
-                yield bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage):
-                return
+    async def read(self) -> bytes | None:
+        """The next part of the answer's body, ``None`` at its end."""
+        event = await self._event()
+        return bytes(event.data) if isinstance(event, h11.Data) else None
 
     async def _event(self) -> h11.Event:
         while True:

@@ -118,39 +118,48 @@ class EventLog:
         :returns: events in the order of their ids; a ``gap`` event, with the id to resume from, where events are
             missing because they are no longer kept or *after* was not given out by this log.
         """
-        return self._follow(self._last_id if after is None else after)
+        return _Reader(self, self._last_id if after is None else after)
 
-    async def _follow(self, position: int) -> AsyncIterator[Event]:
-        while True:
-            if not self.oldest_resumable <= position <= self._last_id:
-                position = self._last_id
-                yield Event(id=position, time=self._last_time, kind="gap")
-                continue
-            entry = self._next(position)
-            if entry is not None:
-                position = entry.id
-                yield entry.event()
-                continue
-            wake = anyio.Event()
-            self._waiting.add(wake)
-            try:
-                await wake.wait()
-            finally:
-                self._waiting.discard(wake)
-
-    def _next(self, position: int) -> _Entry | None:
-        """The event a reader at *position* gets now."""
+    def next_after(self, position: int) -> Event | None:
+        """The event that a reader at *position* is given now, ``None`` when it has seen everything."""
         behind = self._last_id - position
         if behind == 0:
             return None
+        if not 0 < behind <= len(self._ring):
+            return Event(id=self._last_id, time=self._last_time, kind="gap")
         entry = self._ring[len(self._ring) - behind]
         while behind > self._coalesce_after and self._is_replaced(entry):
             behind -= 1
             entry = self._ring[len(self._ring) - behind]
-        return entry
+        return entry.event()
+
+    async def published(self) -> None:
+        """Wait for the next :meth:`publish`."""
+        wake = anyio.Event()
+        self._waiting.add(wake)
+        try:
+            await wake.wait()
+        finally:
+            self._waiting.discard(wake)
 
     def _is_replaced(self, entry: _Entry) -> bool:
         return entry.kind not in _NEVER_REPLACED and self._newest[entry.kind, entry.subject] != entry.id
+
+
+class _Reader:
+    """A position in a log.  No generator: one that is dropped half-way leaves work for the event loop."""
+
+    def __init__(self, log: EventLog, position: int) -> None:
+        self._log, self._position = log, position
+
+    def __aiter__(self) -> _Reader:
+        return self
+
+    async def __anext__(self) -> Event:
+        while (event := self._log.next_after(self._position)) is None:
+            await self._log.published()
+        self._position = event.id
+        return event
 
 
 def _plain(value: object) -> object:
