@@ -22,6 +22,7 @@ __all__ = (
     "NotFoundError",
     "NotReadyError",
     "PolicyError",
+    "QueueFullError",
     "RecordError",
     "RemoteError",
     "ReplayError",
@@ -168,3 +169,7 @@ class BogusError(ResolutionError):
 
 class UnknownTypeError(MessageError):
     """The type of a peer message is not known; the sender is told that it is unsupported."""
+
+
+class QueueFullError(LocalError):
+    """The delivery queue has no room for another message; it empties when peers acknowledge what waits for them."""

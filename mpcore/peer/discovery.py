@@ -1,0 +1,305 @@
+"""How an agent is found: which records are looked up, and what they mean together.
+
+For the identity ``I`` (guide, wire format, "Discovery"; RFC 7553, RFC 9460):
+
+=========================  =====  ==========================================================================
+``_dns._tcp.I``            URI    scheme, host and port of the endpoint; the host is ``dns.I`` unless it says otherwise
+host of the URI            SVCB   ``ipv4hint`` and ``ipv6hint``, all addresses in order; ``port`` if the URI has none
+``dns.I``                  JWK    the public key, EC P-256; also looked up at the host of the URI if absent here
+host of the URI            A      and AAAA, only if the SVCB record has no hints
+=========================  =====  ==========================================================================
+
+A key that an attacker can substitute protects nothing, so every answer must be validated (RFC 4035) unless
+*require_secure* is switched off.
+
+How a node drives this
+----------------------
+:func:`discovery_plan` is a generator.  It yields batches of :class:`Lookup`; look all of one batch up concurrently and
+send the outcomes back, an answer or the exception of each; its return value is the :class:`Contact`.
+:func:`run_discovery` does this for a synchronous resolver, and shows how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import dns.exception
+import dns.name
+import dns.rdata
+import dns.rdatatype
+import dns.rrset
+from dns.rdtypes.svcbbase import ParamKey
+
+from mpcore.errors import MpError, RecordError, ResolutionError
+from mpcore.records import JWK, JWK_TYPE
+
+__all__ = (
+    "DEFAULT_PORT",
+    "MAX_ADDRESSES",
+    "Contact",
+    "DiscoveryError",
+    "Lookup",
+    "LookupAnswer",
+    "Outcome",
+    "discovery_plan",
+    "run_discovery",
+)
+
+DEFAULT_PORT: Final = 53
+"""Port when neither URI nor SVCB names one."""
+
+MAX_ADDRESSES: Final = 16
+"""Addresses that are kept."""
+
+_T = TypeVar("_T")
+_MAX_RECORDS: Final = 32
+_MAX_ALIASES: Final = 4
+
+
+class DiscoveryError(ResolutionError):
+    """An agent cannot be found; the text says which record is missing, or what is wrong with it."""
+
+
+class Lookup(NamedTuple):
+    """One question.
+
+    :ivar owner: absolute name with its trailing dot.
+    :ivar rdtype: type number.
+    """
+
+    owner: str
+    rdtype: int
+
+    def __str__(self) -> str:
+        return f"{self.owner} {dns.rdatatype.to_text(dns.rdatatype.RdataType.make(self.rdtype))}"
+
+
+class LookupAnswer(Protocol):
+    """The part of :class:`mpcore.net.resolver.Answer` that is used."""
+
+    @property
+    def rrset(self) -> dns.rrset.RRset | None: ...
+
+    @property
+    def security(self) -> str: ...
+
+    @property
+    def expires(self) -> float: ...
+
+
+Outcome = LookupAnswer | Exception
+"""What came of a lookup."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Where an agent is reached, and its key.
+
+    :param addresses: IP addresses, best first; never empty.
+    :param port: TCP port.
+    :param jwk: public key, members ``kty``, ``crv``, ``x``, ``y`` in this order.
+    :param expires: when to look it up again, Unix seconds.
+    """
+
+    addresses: tuple[str, ...]
+    port: int
+    jwk: Mapping[str, str]
+    expires: float = float("inf")
+
+
+def discovery_plan(
+    identity: str, *, require_secure: bool = True
+) -> Generator[tuple[Lookup, ...], Mapping[Lookup, Outcome], Contact]:
+    """Look up the agent *identity*.
+
+    :param identity: absolute name with its trailing dot.
+    :param require_secure: refuse answers that are not validated.
+    :return: a generator: yields batches of lookups, is sent their outcomes, returns the contact.
+    :raises DiscoveryError: from the generator: the agent cannot be found.
+    """
+    reader = _Reader(require_secure)
+    usual = f"dns.{identity}"
+    uri, svcb, jwk = (
+        Lookup(f"_dns._tcp.{identity}", dns.rdatatype.URI),
+        Lookup(usual, dns.rdatatype.SVCB),
+        Lookup(usual, JWK_TYPE),
+    )
+    reader.add((yield (uri, svcb, jwk)))
+    host, port = _first(_uris(reader.records(uri)), f"{uri} names no usable endpoint")
+    if host is None or _same(host, usual):
+        host = usual
+    at_host = Lookup(host, JWK_TYPE)
+    wanted = [] if host == usual else [Lookup(host, dns.rdatatype.SVCB)]
+    if host != usual and not reader.has(jwk):
+        wanted.append(at_host)
+    if wanted:
+        reader.add((yield tuple(wanted)))
+
+    owner = host
+    for _ in range(_MAX_ALIASES):
+        target = _alias(reader.optional(Lookup(owner, dns.rdatatype.SVCB)))
+        if target is None or _same(target, owner):
+            break
+        owner = target
+        reader.add((yield (Lookup(owner, dns.rdatatype.SVCB),)))
+    addresses, service_port = _services(reader.optional(Lookup(owner, dns.rdatatype.SVCB)))
+    if not addresses:
+        pair = (Lookup(owner, dns.rdatatype.A), Lookup(owner, dns.rdatatype.AAAA))
+        reader.add((yield pair))
+        addresses = [rdata.address for lookup in pair for rdata in reader.optional(lookup)]
+    if not addresses:
+        raise DiscoveryError(reader.why(Lookup(host, dns.rdatatype.SVCB), "has no address hints"))
+
+    place = jwk if reader.has(jwk) or host == usual else at_host
+    key = _first(_keys(reader.records(place)), f"{place} holds no usable EC P-256 key")
+    return Contact(
+        addresses=tuple(dict.fromkeys(addresses))[:MAX_ADDRESSES],
+        port=port or service_port or DEFAULT_PORT,
+        jwk=key,
+        expires=reader.expires,
+    )
+
+
+def run_discovery(identity: str, resolve: Callable[[Lookup], LookupAnswer], *, require_secure: bool = True) -> Contact:
+    """Run :func:`discovery_plan` with a synchronous *resolve*, one lookup after the other.
+
+    :raises DiscoveryError: the agent cannot be found.
+    """
+    plan = discovery_plan(identity, require_secure=require_secure)
+    batch = next(plan)
+    while True:
+        outcomes: dict[Lookup, Outcome] = {}
+        for lookup in batch:
+            try:
+                outcomes[lookup] = resolve(lookup)
+            except MpError as error:
+                outcomes[lookup] = error
+        try:
+            batch = plan.send(outcomes)
+        except StopIteration as stop:
+            contact: Contact = stop.value
+            return contact
+
+
+class _Reader:
+    """The outcomes so far."""
+
+    def __init__(self, require_secure: bool) -> None:
+        self._require_secure = require_secure
+        self._outcomes: dict[Lookup, Outcome | None] = {}
+        self.expires = float("inf")
+
+    def add(self, outcomes: Mapping[Lookup, Outcome]) -> None:
+        self._outcomes.update(outcomes)
+
+    def has(self, lookup: Lookup) -> bool:
+        return bool(self._usable(lookup))
+
+    def records(self, lookup: Lookup) -> list[Any]:
+        """The records; :raises DiscoveryError: there are none that may be used."""
+        records = self._usable(lookup)
+        if not records:
+            raise DiscoveryError(self.why(lookup, "does not exist"))
+        self._use(lookup)
+        return records
+
+    def optional(self, lookup: Lookup) -> list[Any]:
+        records = self._usable(lookup)
+        if records:
+            self._use(lookup)
+        return records
+
+    def why(self, lookup: Lookup, otherwise: str) -> str:
+        """Why *lookup* is of no use."""
+        outcome = self._outcomes.get(lookup)
+        if isinstance(outcome, Exception):
+            return f"{lookup}: {outcome}"
+        if outcome is not None and outcome.rrset and not self._secure(outcome):
+            return f"{lookup} is {str(outcome.security).lower()}, but must be validated"
+        return f"{lookup} {otherwise}"
+
+    def _usable(self, lookup: Lookup) -> list[Any]:
+        outcome = self._outcomes.get(lookup)
+        if outcome is None or isinstance(outcome, Exception) or not outcome.rrset or not self._secure(outcome):
+            return []
+        return list(outcome.rrset)[:_MAX_RECORDS]
+
+    def _secure(self, answer: LookupAnswer) -> bool:
+        return not self._require_secure or str(answer.security).lower() == "secure"
+
+    def _use(self, lookup: Lookup) -> None:
+        outcome = self._outcomes[lookup]
+        if outcome is not None and not isinstance(outcome, Exception):
+            self.expires = min(self.expires, outcome.expires)
+
+
+def _first(found: Iterable[_T], otherwise: str) -> _T:
+    for value in found:
+        return value
+    raise DiscoveryError(otherwise)
+
+
+def _same(one: str, other: str) -> bool:
+    return one.rstrip(".").lower() == other.rstrip(".").lower()
+
+
+def _uris(records: list[Any]) -> Iterable[tuple[str | None, int | None]]:
+    """Host and port of each URI record that parses, best first (RFC 7553, section 4)."""
+    for record in sorted(records, key=lambda record: (record.priority, -record.weight)):
+        try:
+            parts = urlsplit(record.target.decode("ascii"))
+            host, port = parts.hostname, parts.port
+        except (ValueError, UnicodeError):
+            continue
+        if not host or parts.scheme.lower() in ("http", "https") or port == 0:
+            continue
+        try:
+            name = dns.name.from_text(host)
+        except dns.exception.DNSException:
+            continue
+        yield name.to_text(), port
+
+
+def _alias(records: list[Any]) -> str | None:
+    """Target of an SVCB record in AliasMode (RFC 9460, section 2.4.2)."""
+    for record in records:
+        if record.priority == 0 and record.target != dns.name.root:
+            target: str = record.target.to_text()
+            return target
+    return None
+
+
+def _services(records: list[Any]) -> tuple[list[str], int | None]:
+    """Addresses of all SVCB records in ServiceMode, and the port of the first that has one (RFC 9460, section 7)."""
+    addresses: list[str] = []
+    port: int | None = None
+    for record in sorted(records, key=lambda record: record.priority):
+        if record.priority == 0:
+            continue
+        for key in (ParamKey.IPV4HINT, ParamKey.IPV6HINT):
+            hint = record.params.get(key)
+            addresses += list(hint.addresses) if hint is not None else []
+        if port is None and record.params.get(ParamKey.PORT) is not None:
+            port = record.params[ParamKey.PORT].port or None
+    return addresses, port
+
+
+def _keys(records: list[Any]) -> Iterable[dict[str, str]]:
+    """The usable keys among JWK records."""
+    for record in records:
+        key = _key(record)
+        if key is not None:
+            yield key
+
+
+def _key(record: object) -> dict[str, str] | None:
+    """The public members of a usable EC P-256 key."""
+    if not isinstance(record, JWK):
+        return None
+    try:
+        return {str(name): str(value) for name, value in JWK.from_public_key_jwk(record.jwk()).jwk().items()}
+    except (RecordError, ValueError):
+        return None
