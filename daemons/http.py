@@ -105,6 +105,28 @@ _STOP_WITHIN = 3  # seconds for open answers when the daemon stops
 
 _Result = TypeVar("_Result")
 
+_MODELS: tuple[type[BaseModel], ...] = (
+    ChangePlan,
+    ChangeRequest,
+    Contributions,
+    Event,
+    Group,
+    Key,
+    Peer,
+    PingResult,
+    Problem,
+    SdeZone,
+    Snapshot,
+    Status,
+    Transaction,
+    Zone,
+    ZoneRecords,
+)
+
+# Models are built at first use, which takes some milliseconds: not in the event loop, and once for all forks.
+for _model in _MODELS:
+    _model.model_rebuild()
+
 _STATUS = {
     "usage": 400,
     "refused": 403,
@@ -470,25 +492,8 @@ async def _closable(events: AsyncIterator[Event]) -> Any:
 
 def openapi_document() -> dict[str, Any]:
     """The API as an OpenAPI 3.1 document, from the models."""
-    models = (
-        ChangePlan,
-        ChangeRequest,
-        Contributions,
-        Event,
-        Group,
-        Key,
-        Peer,
-        PingResult,
-        Problem,
-        SdeZone,
-        Snapshot,
-        Status,
-        Transaction,
-        Zone,
-        ZoneRecords,
-    )
     _, schema = models_json_schema(
-        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+        [(model, "validation") for model in _MODELS], ref_template="#/components/schemas/{model}"
     )
 
     def ref(model: type[BaseModel]) -> dict[str, Any]:

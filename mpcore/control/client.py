@@ -13,7 +13,7 @@ reached, or does not answer in time, :class:`ControlUnreachable`.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote, urlencode
@@ -63,6 +63,10 @@ _RETRY_FIRST, _RETRY_LAST = 0.1, 2.0
 _SETTLED = 1.0  # a stream that lasted this long is resumed at once, a shorter one counts as a failure
 
 _Model = TypeVar("_Model", bound=BaseModel)
+
+# Models are built at first use; building the first one of a process reads the installed packages for plugins of
+# pydantic, which is nothing for an event loop.
+Problem.model_rebuild()
 
 
 class ControlError(LocalError):
@@ -192,7 +196,7 @@ class ControlClient:
         target = _target("/v1/transactions/{}", transaction_id, wait=level.value, timeout=timeout)
         return self._parse(Transaction, await self._call("GET", target, timeout=timeout))
 
-    async def events(self, after: int | None = None, *, patience: float = 0.0) -> AsyncIterator[Event]:
+    async def events(self, after: int | None = None, *, patience: float = 0.0) -> AsyncGenerator[Event, None]:
         """Follow the event stream; where the connection breaks, resume after the last event received.
 
         A ``gap`` event means that events are missing: read the snapshot again.

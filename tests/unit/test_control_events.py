@@ -132,7 +132,7 @@ async def test_a_lagging_reader_is_spared_replaced_states_but_no_log_line() -> N
         log.publish("peer", "a.example.", {"n": number}, 1.0)
         log.publish("log", "", {"n": number}, 1.0)
     log.publish("peer-removed", "b.example.", {"identity": "b.example."}, 1.0)
-    events = []
+    events: list[Event] = []
     reader = log.subscribe(0)
     while not events or events[-1].id < log.last_id:
         events += await take(reader, 1)
