@@ -6,7 +6,6 @@ Exit statuses: 0 done, 1 refused or failed, 2 usage or configuration.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -186,11 +185,11 @@ def _keygen(options: argparse.Namespace) -> int:
 
 
 def _keygen_jose(file: Path) -> int:
-    from mpcore.wire.seal import PrivateKey
+    from mpcore.wire.seal import PrivateKey, write_private_key, write_public_key
 
     key = PrivateKey.generate()
     public = file.with_name(f"{file.name}.pub")
-    _create({file: (json.dumps(key.to_jwk()), 0o600), public: (json.dumps(key.public().to_jwk()), 0o644)})
+    _create({file: (write_private_key(key), 0o600), public: (write_public_key(key.public()), 0o644)})
     sys.stdout.write(f"private key: {file}\npublic key:  {public}\n")
     return 0
 
@@ -224,7 +223,7 @@ def _create(files: dict[Path, tuple[str, int]]) -> None:
             written.append(path)
             with os.fdopen(descriptor, "w") as file:
                 os.fchmod(descriptor, mode)
-                file.write(text if text.endswith("\n") else f"{text}\n")
+                file.write(text)
                 file.flush()
                 os.fsync(descriptor)
     except OSError:

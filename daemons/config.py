@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import json
 import os
 import re
 import stat
@@ -98,6 +97,8 @@ def load(file: str | os.PathLike[str], settings: type[_Settings]) -> Loaded[_Set
             validated = settings.model_validate(document.value)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
+                if detail["type"] == "too_short" and detail["input"]:
+                    continue  # its entries are there, and their own errors are reported
                 document.report(_validation_message(detail, settings), _own_location(detail["loc"], document))
     if validated is not None and not document.errors:
         validated = _absolute(validated, Path(os.path.abspath(path)).parent)
@@ -113,39 +114,63 @@ def check_keys(loaded: Loaded[Any]) -> None:
 
     :raises ConfigErrors: a file does not hold the kind of key it should.
     """
-    from mpcore.signer.keys import load_pem  # cryptography and jwcrypto, which plain settings do not need
-    from mpcore.wire.seal import PrivateKey, PublicKey
-
-    readers: dict[str, tuple[Callable[[str], object], str]] = {
-        "key_file": (PrivateKey.from_jwk, "a private JWK (EC, P-256)"),
-        "public_key_file": (PublicKey.from_jwk, "a public JWK (EC, P-256)"),
-        "ksk_file": (load_pem, "a PKCS#8 PEM private key"),
-        "zsk_file": (load_pem, "a PKCS#8 PEM private key"),
-    }
     errors = []
     for location, value in _leaves(loaded.settings, ()):
-        key = str(location[-1]) if location else ""
-        if key not in readers or not isinstance(value, Path):
+        check = _KEY_CHECKS.get(str(location[-1]))
+        if check is None or not isinstance(value, Path):
             continue
-        reader, kind = readers[key]
-        here, line = _dotted(location), loaded.lines.get(location)
         try:
-            text = value.read_text()
-            reader(text)
-            if key == "public_key_file" and "d" in json.loads(text):
-                errors.append(
-                    ConfigError(
-                        f"{value} holds the private key; only its owner may have that",
-                        file=str(loaded.file),
-                        key=here,
-                        line=line,
-                    )
-                )
-        except (MpError, OSError, ValueError) as error:
-            reason = _because(error) if isinstance(error, OSError) else f"is not {kind}"
-            errors.append(ConfigError(f"{value} {reason}", file=str(loaded.file), key=here, line=line))
+            problem = check(value.read_text())
+        except OSError as error:
+            problem = _because(error)
+        except ValueError:
+            problem = "is not text"
+        if problem:
+            where = _dotted(location)
+            line = loaded.lines.get(location)
+            errors.append(ConfigError(f"{value} {problem}", file=str(loaded.file), key=where, line=line))
     if errors:
         raise ConfigErrors(errors)
+
+
+def _private_jwk_problem(text: str) -> str | None:
+    from mpcore.wire.seal import read_private_key  # jwcrypto, which plain settings do not need
+
+    try:
+        read_private_key(text)
+    except MpError:
+        return "does not hold a private JWK (EC, P-256)"
+    return None
+
+
+def _public_jwk_problem(text: str) -> str | None:
+    from mpcore.wire.seal import read_public_key
+
+    try:
+        read_public_key(text)
+    except MpError:
+        return "does not hold a public JWK (EC, P-256)"
+    if _private_jwk_problem(text) is None:
+        return "holds the private key, which nobody but its owner may have"
+    return None
+
+
+def _pem_problem(text: str) -> str | None:
+    from mpcore.signer.keys import load_pem
+
+    try:
+        load_pem(text)
+    except MpError as error:
+        return f"cannot be used: {error}"
+    return None
+
+
+_KEY_CHECKS: dict[str, Callable[[str], str | None]] = {
+    "key_file": _private_jwk_problem,
+    "public_key_file": _public_jwk_problem,
+    "ksk_file": _pem_problem,
+    "zsk_file": _pem_problem,
+}
 
 
 def private_directory(path: Path) -> None:
@@ -351,7 +376,7 @@ def _validation_message(error: ErrorDetails, settings: type[BaseModel]) -> str:
         case "greater_than":
             return f"must be more than {_value(context['gt'])}, not {shown}"
         case "literal_error" if error["loc"] == ("role",):
-            return f"this is the configuration of a {given}, not of a {settings.model_fields['role'].default}"
+            return f"the file is for role {given}, this program is role {settings.model_fields['role'].default}"
         case "literal_error":
             return f"expected {context['expected']}, not {shown}"
         case "value_error":
