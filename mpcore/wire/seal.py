@@ -232,13 +232,13 @@ def write_public_key(key: PublicKey) -> str:
 def seal(plaintext: bytes, sender: PrivateKey, recipient: PublicKey, recipient_identity: str, now: float) -> bytes:
     """*plaintext* encrypted for *recipient* and signed by *sender*.  Takes most of a millisecond of CPU.
 
-    :param plaintext: the message, about 27 kB at most.
+    :param plaintext: the message, not empty, about 27 kB at most.
     :param recipient_identity: goes into the header, where nobody reads it.
     :param now: Unix seconds; goes into the header, where nobody reads it.
-    :raises PolicyError: the result is longer than :data:`MAX_SEALED`.
+    :raises PolicyError: it is empty, or the result would be longer than :data:`MAX_SEALED`.
     """
-    if len(plaintext) > MAX_SEALED:
-        raise PolicyError(f"a message of {len(plaintext)} octets is too long to be sealed")
+    if not 1 <= len(plaintext) <= MAX_SEALED:
+        raise PolicyError(f"a message of {len(plaintext)} octets cannot be sealed")
     header = {
         "alg": _AGREE,
         "enc": _ENCRYPT,
@@ -265,12 +265,25 @@ def looks_sealed(data: bytes) -> bool:
 
     Everything else is clear JSON, or garbage that will fail as JSON.
     """
-    if not data or data[:1] in b" \t\r\n{[" or len(data) > MAX_SEALED:
+    if data[:1] == b"{" or len(data) > MAX_SEALED:
         return False
     try:
-        return base64.b64decode(data.translate(None, b"\r\n"), validate=True)[:1] not in (b"", b"{")
-    except binascii.Error:
+        return _unwrap(data)[:1] not in (b"", b"{")
+    except SealError:
         return False
+
+
+def _unwrap(data: bytes) -> bytes:
+    """The octets in standard base64 text, whole and padded; line breaks are ignored."""
+    if len(data) > MAX_SEALED:
+        raise SealError(f"base64: {len(data)} octets; at most {MAX_SEALED} are read")
+    text = data.translate(None, b"\r\n")
+    if len(text) % 4:
+        raise SealError("base64: not whole groups of four")
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise SealError(f"base64: {error}") from None
 
 
 def _parts(layer: str, token: bytes, count: int) -> list[bytes]:
@@ -359,10 +372,4 @@ def unseal(data: bytes, sender: PublicKey, recipient: PrivateKey) -> bytes:
     :param recipient: our key.
     :raises SealError: it is not sealed in the one accepted form, not signed by *sender*, or not encrypted for us.
     """
-    if len(data) > MAX_SEALED:
-        raise SealError(f"base64: {len(data)} octets; at most {MAX_SEALED} are read")
-    try:
-        token = base64.b64decode(data.translate(None, b"\r\n"), validate=True)
-    except binascii.Error as error:
-        raise SealError(f"base64: {error}") from None
-    return _decrypt(_verify(token, sender), recipient)
+    return _decrypt(_verify(_unwrap(data), sender), recipient)
