@@ -23,11 +23,12 @@ from typing import Final
 from mpcore.combiner.contributions import Contribution, Contributions
 from mpcore.combiner.policy import CombinerPolicy
 from mpcore.errors import RemoteError
+from mpcore.sde.confirm import make_confirm
 from mpcore.sde.records import RDATA_TYPES, ContributedRecord, read_record
-from mpcore.wire.messages import MAX_OPERATIONS, MAX_RECORDS, Confirm, Operation, RejectedItem, Update
+from mpcore.wire.messages import MAX_OPERATIONS, MAX_RECORDS, Confirm, Operation, Update
 from mpcore.zone.roles import ZoneRoles
 
-__all__ = ("MAX_AUTHOR_RECORDS", "UpdateResult", "handle_update", "refuse_update", "status_word")
+__all__ = ("MAX_AUTHOR_RECORDS", "UpdateResult", "handle_update", "refuse_update")
 
 MAX_AUTHOR_RECORDS: Final = 500
 """Most records of one type that one author may contribute, however many ``add`` operations it sends."""
@@ -67,33 +68,18 @@ class _Outcome:
         said = [f"{len(texts)} {word}" for word, texts in parts if texts]
         if self.rejected:
             said.append(f"{len(self.rejected)} rejected")
-        status = status_word(len(self.applied), len(self.removed), len(self.ignored), len(self.rejected))
-        return Confirm(
-            sender_id=policy.identity,
-            zone=update.zone,
-            distribution_id=distribution_id,
+        return make_confirm(
+            policy.identity,
+            update.zone,
+            distribution_id,
+            now,
             nonce=update.nonce,
-            status=status,
             message=", ".join(said) or "nothing to change",
-            applied_count=len(self.applied),
-            removed_count=len(self.removed),
-            rejected_count=len(self.rejected),
-            ignored_count=len(self.ignored),
-            applied_records=list(self.applied),
-            removed_records=list(self.removed),
-            ignored_records=list(self.ignored),
-            rejected_items=[RejectedItem(record=text, reason=reason) for text, reason in self.rejected.items()],
-            timestamp=int(now),
+            applied=self.applied,
+            removed=self.removed,
+            ignored=self.ignored,
+            rejected=self.rejected,
         )
-
-
-def status_word(applied: int, removed: int, ignored: int, rejected: int) -> str:
-    """Status of a CONFIRM with so many records in its lists (guide, wire format, "Confirmations")."""
-    if not rejected and not ignored:
-        return "SUCCESS"
-    if applied + removed:
-        return "PARTIAL"
-    return "FAILED" if rejected else "IGNORED"
 
 
 def refuse_update(policy: CombinerPolicy, update: Update, distribution_id: str, now: float, reason: str) -> Confirm:
@@ -101,9 +87,16 @@ def refuse_update(policy: CombinerPolicy, update: Update, distribution_id: str, 
 
     :param now: Unix seconds.
     """
-    outcome = _Outcome(rejected={text: reason for op in update.operations for text in op.records})
-    confirm = outcome.confirm(policy, update, distribution_id, now)
-    return confirm.model_copy(update={"status": "FAILED", "message": reason})
+    return make_confirm(
+        policy.identity,
+        update.zone,
+        distribution_id,
+        now,
+        status="FAILED",
+        nonce=update.nonce,
+        message=reason,
+        rejected={text: reason for operation in update.operations for text in operation.records},
+    )
 
 
 def handle_update(
