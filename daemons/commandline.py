@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mpcore.errors import ConfigError, MpError
-from mpcore.names import Identity
+from mpcore.names import Identity, InvalidNameError
 
 __all__ = ("main",)
 
@@ -54,6 +54,9 @@ def main(role: str, arguments: Sequence[str] | None = None) -> int:
             case _:
                 return _keygen(options)
     except ConfigError as error:
+        sys.stderr.write(f"{error}\n" if error.file else f"{parser.prog}: {error}\n")
+        return 2
+    except InvalidNameError as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return 2
     except MpError as error:

@@ -274,7 +274,8 @@ def _failed(name: str, error: BaseException) -> int:
         return 1
     if not isinstance(leaf, MpError | OSError):
         _log.critical("internal error", exc_info=error)
-    _complain(f"{name}: {_reason(leaf)}")
+    in_file = isinstance(leaf, ConfigError) and leaf.file  # then every line begins with file and line
+    _complain(_reason(leaf) if in_file else f"{name}: {_reason(leaf)}")
     return 2 if isinstance(leaf, ConfigError) else 1
 
 
@@ -289,6 +290,9 @@ def _reason(error: BaseException) -> str:
 
 
 def _complain(message: str) -> None:
+    if any(isinstance(handler.formatter, _Json) for handler in logging.getLogger().handlers):
+        _log.critical("%s", message)
+        return
     with contextlib.suppress(OSError):
         sys.stderr.write(f"{message}\n")
         sys.stderr.flush()
