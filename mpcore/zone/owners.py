@@ -22,6 +22,7 @@ __all__ = (
     "is_wildcard",
     "label_count",
     "labels",
+    "name_from_text",
     "owner_of_key",
     "parent",
     "read_name",
@@ -36,24 +37,37 @@ _MAX_NAME = 255  # octets, RFC 1035 section 2.3.4
 _MAX_HOPS = 128  # compression pointers in one name; 127 labels is the most a name can have
 _ESCAPED = re.compile(rb"\x01[\x01\x02]")
 _PLAIN = re.compile(rb"[A-Za-z0-9_*-]+\Z")
+_PLAIN_RELATIVE = re.compile(r"[A-Za-z0-9_*-]{1,63}(?:\.[A-Za-z0-9_*-]{1,63})*\Z")
 _PLAIN_TEXT = re.compile(r"(?:[A-Za-z0-9_*-]{1,63}\.)+\Z")
 
 
 def from_text(text: str, origin: bytes | None = None) -> bytes:
-    """The owner spelled *text*.
+    """The owner spelled *text*, in lower case; see :func:`name_from_text`."""
+    return name_from_text(text, origin or ROOT).lower()
 
-    :param text: a domain name in presentation form (RFC 1035, section 5.1).
-    :param origin: completes a name without a final dot; ``None`` takes such a name as absolute.
+
+def name_from_text(text: str, origin: bytes | None) -> bytes:
+    """A domain name as wire octets, in the spelling given.
+
+    :param text: a domain name in presentation form (RFC 1035, section 5.1); ``@`` is the origin.
+    :param origin: completes a name without a final dot; ``None`` refuses such a name.
     :raises RecordError: not a domain name.
     """
-    if len(text) <= 250 and _PLAIN_TEXT.match(text):
-        return b"".join([bytes((len(label),)) + label for label in text.lower().encode().split(b".")])
+    if len(text) <= 250:
+        if _PLAIN_TEXT.match(text):
+            return b"".join([bytes((len(label),)) + label for label in text.encode("ascii").split(b".")])
+        if origin is not None and _PLAIN_RELATIVE.match(text):
+            name = b"".join([bytes((len(label),)) + label for label in text.encode("ascii").split(b".")]) + origin
+            if len(name) <= _MAX_NAME:
+                return name
     try:
-        base = dns.name.root if origin is None else dns.name.from_wire(origin, 0)[0]
+        base = None if origin is None else dns.name.from_wire(origin, 0)[0]
         wire = dns.name.from_text(text, origin=base).to_wire()
+    except dns.name.NeedAbsoluteNameOrOrigin:
+        raise RecordError(f"{text!r} is a relative name, and there is no origin") from None
     except (dns.exception.DNSException, UnicodeError, ValueError, IndexError) as error:
         raise RecordError(f"{text!r} is not a domain name: {error}") from None
-    return (wire or ROOT).lower()
+    return wire or ROOT
 
 
 def to_text(owner: bytes) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 
 from mpcore.zone.rrset import RRset, rrsig_ttl
 
-__all__ = ("count", "find", "pack", "records", "start", "types", "unpack", "unpack_one", "update")
+__all__ = ("count", "find", "pack", "records", "signatures", "start", "types", "unpack", "unpack_one", "update")
 
 _HEAD: Final = Struct("!HHHIH")  # pointer, type, class, TTL, RDATA length
 _ENTRY: Final = Struct("!HHI")
@@ -78,6 +78,29 @@ def find(blob: bytes, rdtype: int) -> tuple[int, int, int] | None:
             return directory[index + 1], begin, directory[index + 2]
         begin = directory[index + 2]
     return None
+
+
+def signatures(blob: bytes, rdtype: int) -> tuple[int, int, int] | None:
+    """Number and span of the RRSIG records that cover a type, or ``None``.
+
+    They stand together, because RDATA is ordered and begins with the type covered.
+    """
+    found = find(blob, _RRSIG)
+    if found is None:
+        return None
+    _, offset, end = found
+    number, first, last = 0, 0, 0
+    while offset < end:
+        stop = offset + 12 + (blob[offset + 10] << 8 | blob[offset + 11])
+        if blob[offset + 12] << 8 | blob[offset + 13] == rdtype:
+            if not number:
+                first = offset
+            number += 1
+            last = stop
+        elif number:
+            break
+        offset = stop
+    return (number, first, last) if number else None
 
 
 def records(blob: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:

@@ -320,18 +320,20 @@ def record_text(owner: bytes, rdtype: int, ttl: int, rdata: bytes) -> str:
     return f"{owners.to_text(owner)}\t{ttl}\tIN\t{type_text(rdtype)}\t{text}"
 
 
-def parse_rdata(rdtype: int, text: str, origin: bytes | None = None) -> bytes:
+def parse_rdata(rdtype: int, text: str, origin: bytes | None = owners.ROOT) -> bytes:
     """RDATA from its presentation form or the generic form.
 
-    :param origin: completes relative names; ``None`` takes them as absolute.
+    :param origin: completes relative names; ``None`` refuses them.
     :raises RecordError: it does not parse.
     """
-    base = dns.name.root if origin is None else dns.name.from_wire(origin, 0)[0]
+    base = None if origin is None else dns.name.from_wire(origin, 0)[0]
     try:
         value = dns.rdata.from_text(
             dns.rdataclass.IN, dns.rdatatype.RdataType.make(rdtype), text, origin=base, relativize=False
         )
         rdata = value.to_wire(origin=base)
+    except dns.name.NeedAbsoluteNameOrOrigin:
+        raise RecordError(f"{type_text(rdtype)}: a relative name, and there is no origin") from None
     except (dns.exception.DNSException, ValueError, IndexError, OverflowError, RecordError) as error:
         raise RecordError(f"{type_text(rdtype)}: {error}") from None
     octets = rdata or b""
@@ -363,7 +365,7 @@ def parse_record(text: str, origin: bytes | None = None) -> tuple[bytes, int, in
             seen_class = True
         else:
             rdtype = type_from_text(word)
-            return owner, rdtype, ttl or 0, parse_rdata(rdtype, after, origin)
+            return owner, rdtype, ttl or 0, parse_rdata(rdtype, after, origin or owners.ROOT)
         rest = after
 
 

@@ -141,6 +141,22 @@ class ZoneVersion:
             for rrset in packed.unpack(blob).values():
                 yield owner, rrset
 
+    def path(self, owner: bytes) -> list[tuple[bytes, bytes | None]]:
+        """The names from the apex down to *owner*, each with its packed records, ``None`` for a name without any.
+
+        :raises ZoneError: *owner* is outside the zone.
+        """
+        key = self._require(owner)
+        get = self._tree.get
+        result: list[tuple[bytes, bytes | None]] = [(owner, get(key))]
+        position = len(key)
+        while position:
+            owner = owner[owner[0] + 1 :]
+            position = key.rfind(b"\x00", 0, position - 1) + 1
+            result.append((owner, get(key[:position])))
+        result.reverse()
+        return result
+
     def exists(self, owner: bytes) -> bool:
         """Whether *owner* exists: it has records, or a name below it has (an empty non-terminal, RFC 4592, 2.2.2)."""
         key = self._key(owner)
@@ -260,23 +276,13 @@ class ZoneVersion:
 
         A DNAME hides only what is below it, not its own name.
         """
-        key = self._require(owner)
-        above = [owner]
-        if key:
-            while len(owner) > self._origin_size:
-                owner = owners.parent(owner)
-                above.append(owner)
-        position = 0
-        last = len(above) - 1
-        for index in range(last, -1, -1):
-            blob = self._tree.get(key[:position])
+        for name, blob in self.path(owner):
             if blob is not None:
                 held = packed.types(blob)
-                if index < last and _NS in held:
-                    return above[index], _NS
-                if index and _DNAME in held:
-                    return above[index], _DNAME
-            position = key.find(b"\x00", position) + 1
+                if _NS in held and name != self.origin:
+                    return name, _NS
+                if _DNAME in held and name != owner:
+                    return name, _DNAME
         return None
 
     def _key(self, owner: bytes) -> bytes | None:

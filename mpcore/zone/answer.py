@@ -1,0 +1,478 @@
+"""Answers of an authoritative server, assembled from the octets of the zone.
+
+The rules are those of RFC 1034, section 4.3.2, with RFC 2181 (CNAME, truncation), RFC 2308 (negative answers), RFC
+4035, section 3.1 (DNSSEC with NSEC), RFC 4592 (wildcards), RFC 6672 (DNAME), RFC 6891 (EDNS), RFC 8482 (ANY) and RFC
+9471 (glue).  Answers are minimal: no NS records beside an answer, no addresses beside MX or SRV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from struct import Struct
+from typing import Final
+
+from mpcore.errors import RecordError, TsigError
+from mpcore.zone import _message, owners, packed, tsig
+from mpcore.zone.version import ZoneVersion
+
+__all__ = ("MAX_CHAIN", "Responder")
+
+MAX_CHAIN: Final = 16
+"""Most CNAME and DNAME steps that one answer follows."""
+
+_A: Final = 1
+_NS: Final = 2
+_CNAME: Final = 5
+_SOA: Final = 6
+_AAAA: Final = 28
+_DNAME: Final = 39
+_OPT: Final = 41
+_DS: Final = 43
+_RRSIG: Final = 46
+_NSEC: Final = 47
+_NXNAME: Final = 128
+_TSIG: Final = 250
+_IXFR: Final = 251
+_AXFR: Final = 252
+_ANY: Final = 255
+
+_FORMERR: Final = 1
+_SERVFAIL: Final = 2
+_NXDOMAIN: Final = 3
+_NOTIMP: Final = 4
+_REFUSED: Final = 5
+_YXDOMAIN: Final = 6
+_NOTAUTH: Final = 9
+_BADVERS: Final = 16
+_BADKEY: Final = 17
+
+_EDE_NOT_READY: Final = 14
+_EDE_NOT_AUTHORITATIVE: Final = 20
+_EDE_INVALID_QUERY_TYPE: Final = 30
+
+_FIXED: Final = Struct("!HHIH")
+_OPT_FIXED: Final = Struct("!xHHBBHH")  # root owner, type, payload size, extended RCODE, version, flags, length
+_QUESTION: Final = Struct("!HH")
+_COMPRESSED: Final = frozenset({_NS, _CNAME, 12})  # RDATA is one name that may be compressed
+
+_Piece = tuple[bytes, bytes, int]  # owner, records that begin with C00C, their number
+
+
+class _Reply:
+    """What goes into an answer, section by section."""
+
+    __slots__ = ("additional", "answer", "authoritative", "authority", "optional", "proofs", "rcode")
+
+    def __init__(self) -> None:
+        self.rcode = 0
+        self.authoritative = True
+        self.answer: list[_Piece] = []
+        self.authority: list[_Piece] = []
+        self.additional: list[_Piece] = []  # glue that must be there
+        self.optional: list[_Piece] = []  # addresses that may be left out
+        self.proofs: set[bytes] = set()  # owners of the NSEC records already in the authority section
+
+
+class Responder:
+    """Answers queries from a set of zones.
+
+    :param zones: apex -> version, the caller's own mapping, read anew for each query.  A value ``None`` stands for a
+        zone that is configured but has no data: SERVFAIL.
+    """
+
+    def __init__(self, zones: Mapping[bytes, ZoneVersion | None]) -> None:
+        self._zones = zones
+
+    def respond(self, query: bytes, *, over_tcp: bool, udp_limit: int = 1232) -> bytes:
+        """The answer to a query.
+
+        A TSIG must have been verified and taken off before; a query that still has one gets NOTAUTH with BADKEY.
+        Transfers are not answered here: AXFR gets REFUSED; IXFR over UDP gets the SOA, which tells the client to come
+        back over TCP (RFC 1995, section 2), and REFUSED over TCP.
+
+        :param query: one message as received.
+        :param over_tcp: whether the answer may take 65535 octets.
+        :param udp_limit: most octets of an answer over UDP, whatever the client allows.
+        :return: the answer; empty if there must be none (shorter than a header, or itself an answer).
+        """
+        size = len(query)
+        if size < 12:
+            return b""
+        ident, flags, questions, answers, authorities, additionals = _message.HEADER.unpack_from(query)
+        if flags & 0x8000:
+            return b""
+        echo = 0x8000 | flags & 0x7910  # opcode, RD, CD
+        if flags & 0x7800:
+            return _message.HEADER.pack(ident, echo | _NOTIMP, 0, 0, 0, 0)
+        offset = 12
+        try:
+            while length := query[offset]:
+                if length > 63:
+                    break
+                offset += length + 1
+        except IndexError:
+            length = 64
+        end = offset + 5
+        if questions != 1 or length or end > size or offset >= 12 + 255:
+            return _message.HEADER.pack(ident, echo | _FORMERR, 0, 0, 0, 0)
+        qtype, qclass = _QUESTION.unpack_from(query, offset + 1)
+        qname = query[12 : offset + 1].lower()
+        question = query[12:end]
+
+        edns = dnssec = False
+        payload, version_number = 512, 0
+        if answers or authorities or additionals or end != size:
+            try:
+                found = _find_opt(query, end, answers + authorities, additionals)
+            except RecordError:
+                return _message.HEADER.pack(ident, echo | _FORMERR, 0, 0, 0, 0)
+            except TsigError as error:
+                return tsig.error_response(query, error, {}, 0.0)
+            if found is not None:
+                edns = True
+                payload, version_number, dnssec = found
+        limit = 65535 if over_tcp else min(max(payload, 512), udp_limit)
+
+        def fail(rcode: int, ede: int = -1) -> bytes:
+            opt = _opt(rcode, dnssec, ede) if edns else b""
+            return b"".join((_message.HEADER.pack(ident, echo | rcode & 15, 1, 0, 0, 1 if edns else 0), question, opt))
+
+        if version_number:
+            return fail(_BADVERS)
+        if qclass != 1:
+            return fail(_REFUSED)
+        if qtype == _NXNAME:
+            return fail(_FORMERR, _EDE_INVALID_QUERY_TYPE)
+        if qtype in (0, _OPT):
+            return fail(_FORMERR)
+        if 128 < qtype < _ANY and (qtype != _IXFR or over_tcp):
+            return fail(_REFUSED if qtype in (_AXFR, _IXFR) else _NOTIMP)
+
+        zone = self._zone_for(qname, qtype)
+        if zone is None:
+            return fail(_REFUSED, _EDE_NOT_AUTHORITATIVE)
+        version = zone[0]
+        if version is None:
+            return fail(_SERVFAIL, _EDE_NOT_READY)
+        if qtype == _IXFR:
+            if qname != version.origin:
+                return fail(_REFUSED)
+            qtype = _SOA
+
+        reply = _Reply()
+        _answer(version, qname, qtype, dnssec, over_tcp, reply)
+        opt = (_OPT_DO if dnssec else _OPT_PLAIN) if edns else b""
+        return _assemble(ident, echo, question, qname, reply, opt, limit)
+
+    def _zone_for(self, qname: bytes, qtype: int) -> tuple[ZoneVersion | None] | None:
+        """The closest zone at or above a name; for DS the parent's (RFC 4035, section 3.1.4.1), if it is here."""
+        zones = self._zones
+        name = qname
+        if qtype == _DS and name != owners.ROOT:
+            name = name[name[0] + 1 :]
+        while True:
+            try:
+                return (zones[name],)
+            except KeyError:
+                if not name[0]:
+                    break
+                name = name[name[0] + 1 :]
+        if qtype == _DS and qname in zones:
+            return (zones[qname],)
+        return None
+
+
+def _find_opt(query: bytes, end: int, before: int, additionals: int) -> tuple[int, int, bool] | None:
+    """Payload size, EDNS version and DO bit; ``None`` without OPT.
+
+    :raises RecordError: the rest of the query does not parse, or has two OPT records or an OPT not owned by the root.
+    :raises TsigError: a TSIG, for which there is no key here.
+    """
+    size = len(query)
+    if not before and additionals == 1 and query[end : end + 3] == b"\x00\x00\x29" and end + 11 <= size:
+        _, payload, _, number, flags, length = _OPT_FIXED.unpack_from(query, end)
+        if end + 11 + length != size:
+            raise RecordError("garbage behind the query")
+        if length:
+            _check_options(query, end + 11, size)
+        return payload, number, bool(flags & 0x8000)
+    found = None
+    for record in _message.records(query):
+        end = record.end
+        if record.section != 3:
+            if record.rdtype in (_OPT, _TSIG):
+                raise RecordError("OPT or TSIG in a wrong section")
+        elif record.rdtype == _OPT:
+            if found is not None or query[record.start]:
+                raise RecordError("a second OPT, or one with an owner")
+            _check_options(query, record.rdata, record.end)
+            found = record.rdclass, record.ttl >> 16 & 255, bool(record.ttl & 0x8000)
+        elif record.rdtype == _TSIG:
+            raise TsigError("no key is known here", rcode=_NOTAUTH, error=_BADKEY)
+    if end != size:
+        raise RecordError("garbage behind the query")
+    return found
+
+
+def _check_options(query: bytes, offset: int, end: int) -> None:
+    while offset < end:
+        if offset + 4 > end:
+            raise RecordError("an EDNS option is truncated")
+        offset += 4 + (query[offset + 2] << 8 | query[offset + 3])
+    if offset != end:
+        raise RecordError("an EDNS option is truncated")
+
+
+def _opt(rcode: int, dnssec: bool, ede: int = -1) -> bytes:
+    options = b"" if ede < 0 else b"\x00\x0f\x00\x02" + ede.to_bytes(2, "big")
+    return _OPT_FIXED.pack(_OPT, 1232, rcode >> 4, 0, 0x8000 if dnssec else 0, len(options)) + options
+
+
+_OPT_PLAIN: Final = _opt(0, False)
+_OPT_DO: Final = _opt(0, True)
+
+
+# -- finding the answer --------------------------------------------------------------------------------------------
+
+
+def _answer(version: ZoneVersion, name: bytes, qtype: int, dnssec: bool, over_tcp: bool, reply: _Reply) -> None:
+    """RFC 1034, section 4.3.2, from step 3 on, within one zone."""
+    seen = {name}
+    target = _step(version, name, qtype, dnssec, over_tcp, reply)
+    while target is not None:
+        if target in seen or len(seen) > MAX_CHAIN or not version.contains(target):
+            return
+        seen.add(target)
+        target = _step(version, target, qtype, dnssec, over_tcp, reply)
+
+
+def _step(version: ZoneVersion, name: bytes, qtype: int, dnssec: bool, over_tcp: bool, reply: _Reply) -> bytes | None:
+    """Answer for one name of the chain; the target if an alias leads on."""
+    origin = version.origin
+    path = version.path(name)
+    for ancestor, blob in path:
+        if blob is None:
+            continue
+        held = packed.types(blob)
+        if _NS in held and ancestor != origin and (qtype != _DS or ancestor != name):
+            _referral(version, ancestor, blob, dnssec, reply)
+            return None
+        if _DNAME in held and ancestor != name:
+            return _dname(name, ancestor, blob, qtype, dnssec, reply)
+    blob = path[-1][1]
+    if blob is not None:
+        return _from_node(version, name, name, blob, qtype, dnssec, over_tcp, reply)
+    if version.exists(name):
+        _negative(version, dnssec, reply)
+        if dnssec:
+            _prove(version, name, reply)
+        return None
+    encloser = version.closest_encloser(name)
+    wildcard = owners.wildcard_below(encloser)
+    blob = version.packed_node(wildcard)
+    if blob is not None:
+        return _from_node(version, name, wildcard, blob, qtype, dnssec, over_tcp, reply)
+    _negative(version, dnssec, reply)
+    if dnssec:
+        _prove(version, name, reply)
+        _prove(version, wildcard, reply)
+    if not version.exists(wildcard):
+        reply.rcode = _NXDOMAIN
+    return None
+
+
+def _from_node(
+    version: ZoneVersion,
+    name: bytes,
+    source: bytes,
+    blob: bytes,
+    qtype: int,
+    dnssec: bool,
+    over_tcp: bool,
+    reply: _Reply,
+) -> bytes | None:
+    """Answer from the records at *source*: *name* itself, or the wildcard from which it is synthesised."""
+    if qtype == _ANY:
+        found = _any(name, blob, dnssec, over_tcp, reply)
+        target = None
+    else:
+        found = _add(reply.answer, name, blob, qtype, dnssec)
+        target = None
+        if not found and qtype != _CNAME and _add(reply.answer, name, blob, _CNAME, dnssec):
+            found = True
+            span = packed.find(blob, _CNAME)
+            assert span is not None
+            target = blob[span[1] + 12 : span[2]].lower()
+    if not found:
+        _negative(version, dnssec, reply)
+        if dnssec:
+            _add_proof(source, blob, reply)
+    if dnssec and source is not name:
+        _prove(version, name, reply)
+    return target
+
+
+def _any(name: bytes, blob: bytes, dnssec: bool, over_tcp: bool, reply: _Reply) -> bool:
+    """ANY (RFC 8482): over UDP one RRset, over TCP all."""
+    held = [rdtype for rdtype in packed.types(blob) if rdtype not in (_RRSIG, _NSEC)]
+    if dnssec and (over_tcp or not held) and packed.find(blob, _NSEC) is not None:
+        held.append(_NSEC)
+    for rdtype in held if over_tcp else held[:1]:
+        _add(reply.answer, name, blob, rdtype, dnssec)
+    return bool(held)
+
+
+def _dname(name: bytes, owner: bytes, blob: bytes, qtype: int, dnssec: bool, reply: _Reply) -> bytes | None:
+    """Redirect below a DNAME: the DNAME and the CNAME made from it (RFC 6672, section 3)."""
+    _add(reply.answer, owner, blob, _DNAME, dnssec)
+    found = packed.find(blob, _DNAME)
+    assert found is not None
+    _, start, end = found
+    target = name[: -len(owner)] + blob[start + 12 : end]
+    if len(target) > 255:
+        reply.rcode = _YXDOMAIN
+        return None
+    ttl = int.from_bytes(blob[start + 6 : start + 10], "big")
+    reply.answer.append((name, b"\xc0\x0c" + _FIXED.pack(_CNAME, 1, ttl, len(target)) + target, 1))
+    return None if qtype == _CNAME else target.lower()
+
+
+def _referral(version: ZoneVersion, cut: bytes, blob: bytes, dnssec: bool, reply: _Reply) -> None:
+    """Point to the servers of a delegated zone (RFC 4035, section 3.1.4; RFC 9471)."""
+    if not reply.answer:
+        reply.authoritative = False
+    _add(reply.authority, cut, blob, _NS, False)
+    if dnssec and not _add(reply.authority, cut, blob, _DS, True):
+        _add_proof(cut, blob, reply)
+    found = packed.find(blob, _NS)
+    assert found is not None
+    for first, stop in packed.records(blob, found[1], found[2]):
+        target = blob[first + 10 : stop].lower()
+        addresses = version.packed_node(target)
+        if addresses is not None:
+            section = reply.additional if owners.is_subdomain(target, cut) else reply.optional
+            _add(section, target, addresses, _A, False)
+            _add(section, target, addresses, _AAAA, False)
+
+
+def _negative(version: ZoneVersion, dnssec: bool, reply: _Reply) -> None:
+    """The SOA of a negative answer, its TTL that of the answer (RFC 2308, section 3; RFC 9077)."""
+    blob = version.packed_node(version.origin)
+    assert blob is not None
+    ttl = version.minimum.to_bytes(4, "big")
+    spans = [packed.find(blob, _SOA)]
+    if dnssec:
+        spans.append(packed.signatures(blob, _SOA))
+    for span in spans:
+        if span is not None:
+            number, start, end = span
+            octets = b"".join(
+                [
+                    b"\xc0\x0c" + blob[first : first + 4] + ttl + blob[first + 8 : stop]
+                    for first, stop in packed.records(blob, start, end)
+                ]
+            )
+            reply.authority.append((version.origin, octets, number))
+
+
+def _prove(version: ZoneVersion, name: bytes, reply: _Reply) -> None:
+    """Add the NSEC that matches or covers a name (RFC 4035, section 3.1.3)."""
+    owner = version.covering(name)
+    blob = version.packed_node(owner)
+    if blob is not None:
+        _add_proof(owner, blob, reply)
+
+
+def _add_proof(owner: bytes, blob: bytes, reply: _Reply) -> None:
+    if owner not in reply.proofs:
+        reply.proofs.add(owner)
+        _add(reply.authority, owner, blob, _NSEC, True)
+
+
+def _add(section: list[_Piece], owner: bytes, blob: bytes, rdtype: int, dnssec: bool) -> bool:
+    """Add an RRset, and with *dnssec* its signatures, to a section; whether there is one."""
+    found = packed.find(blob, rdtype)
+    if found is None:
+        return False
+    number, start, end = found
+    section.append((owner, blob[start:end], number))
+    if dnssec and rdtype != _RRSIG:
+        found = packed.signatures(blob, rdtype)
+        if found is not None:
+            number, start, end = found
+            section.append((owner, blob[start:end], number))
+    return True
+
+
+# -- writing it ----------------------------------------------------------------------------------------------------
+
+
+def _assemble(ident: int, echo: int, question: bytes, qname: bytes, reply: _Reply, opt: bytes, limit: int) -> bytes:
+    flags = echo | reply.rcode
+    if reply.authoritative:
+        flags |= 0x0400
+    extra = 1 if opt else 0
+    room = limit - len(opt)
+    additional = reply.additional
+    if reply.optional:
+        additional = additional + reply.optional
+    sections = (reply.answer, reply.authority, additional)
+    body = _render(sections, question, qname, compress=False)
+    if len(body) + 12 > room:
+        body = _render(sections, question, qname, compress=True)
+        if len(body) + 12 > room and reply.optional:
+            additional = reply.additional
+            body = _render((reply.answer, reply.authority, additional), question, qname, compress=True)
+        if len(body) + 12 > room:
+            return _message.HEADER.pack(ident, flags | 0x0200, 1, 0, 0, extra) + question + opt
+    counts = [sum([piece[2] for piece in section]) for section in (reply.answer, reply.authority, additional)]
+    return _message.HEADER.pack(ident, flags, 1, counts[0], counts[1], counts[2] + extra) + body + opt
+
+
+def _render(sections: tuple[list[_Piece], ...], question: bytes, qname: bytes, *, compress: bool) -> bytes:
+    """Question and sections.  Owners are always compressed, names in RDATA only if *compress*."""
+    parts = [question]
+    position = 12 + len(question)
+    names: dict[bytes, int] = {}
+    for section in sections:
+        for owner, octets, _ in section:
+            if owner == qname and not compress:
+                parts.append(octets)
+                position += len(octets)
+                continue
+            if not names:
+                offset = 0
+                while qname[offset]:
+                    names[qname[offset:]] = 12 + offset
+                    offset += qname[offset] + 1
+            start, end = 0, len(octets)
+            while start < end:
+                stop = start + 12 + (octets[start + 10] << 8 | octets[start + 11])
+                name = _compressed(owner, position, names)
+                position += len(name)
+                parts.append(name)
+                rdtype = octets[start + 2] << 8 | octets[start + 3]
+                if compress and rdtype in _COMPRESSED:
+                    rdata = _compressed(octets[start + 12 : stop], position + 10, names)
+                    record = octets[start + 2 : start + 10] + len(rdata).to_bytes(2, "big") + rdata
+                else:
+                    record = octets[start + 2 : stop]
+                parts.append(record)
+                position += len(record)
+                start = stop
+    return b"".join(parts)
+
+
+def _compressed(name: bytes, position: int, names: dict[bytes, int]) -> bytes:
+    """A name as it is written at *position*, remembering where its parts stand."""
+    lowered = name.lower()
+    offset = 0
+    while length := lowered[offset]:
+        suffix = lowered[offset:]
+        target = names.get(suffix)
+        if target is not None:
+            return name[:offset] + (0xC000 | target).to_bytes(2, "big")
+        if position + offset < 0x4000:
+            names[suffix] = position + offset
+        offset += length + 1
+    return name
