@@ -1,0 +1,702 @@
+"""An agent at work: peers, groups, elections, and the synchronised data of its zones.
+
+Four machines do the thinking: one :class:`~mpcore.peer.machine.Peer` for each peer, the
+:class:`~mpcore.group.gossip.GossipTable`, one :class:`~mpcore.group.election.Election` for each group, and
+:class:`~mpcore.sde.engine.SynchronisedData`.  This node feeds them with what arrives and carries out what they ask for.
+Heartbeats and elections never wait for data: nothing here holds a lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from mpcore.actions import Action, Send
+from mpcore.control.models import Peer as PeerModel
+from mpcore.control.models import Role
+from mpcore.errors import DeliveryError, MpError, ZoneError
+from mpcore.group.actions import Broadcast, LeaderChanged
+from mpcore.group.ballot import Ballot
+from mpcore.group.election import Election, Leadership
+from mpcore.group.gossip import GossipTable
+from mpcore.group.groups import ProviderGroup, provider_groups
+from mpcore.names import ZoneName
+from mpcore.net.messages import NOTIFY, QUERY, SOA
+from mpcore.net.notify import Notifier, NotifyReceiver
+from mpcore.net.resolver import Resolver, load_trust_anchors
+from mpcore.net.secondary import SecondaryZone
+from mpcore.net.transfer import TransferServer
+from mpcore.node.agent_service import AgentService
+from mpcore.node.base import Receipt, load_public_key
+from mpcore.node.directory import Contact
+from mpcore.node.hosting import AXFR, IXFR, source_host
+from mpcore.node.identity import IdentityZone
+from mpcore.node.inbound import Incoming
+from mpcore.node.runtime import Runtime
+from mpcore.node.settings import AgentSettings, ConfiguredPeer
+from mpcore.peer import discovery
+from mpcore.peer.actions import Discover, Forget, SendBeat, SendHello, StateChanged
+from mpcore.peer.delivery import OutboundEntry
+from mpcore.peer.machine import Peer, PeerSettings
+from mpcore.sde.actions import KeysPropagated, TransactionChanged, ZoneChanged
+from mpcore.sde.engine import SynchronisedData
+from mpcore.signer.inventory import contributed
+from mpcore.store.agent import open_agent_database
+from mpcore.store.database import Database
+from mpcore.wire.messages import (
+    Acknowledgement,
+    Beat,
+    Confirm,
+    Edits,
+    GossipMessage,
+    Hello,
+    KeyState,
+    Message,
+    Ping,
+    Rfi,
+    StatusUpdate,
+    Sync,
+    rfc3339,
+)
+from mpcore.wire.seal import PublicKey
+from mpcore.zone import owners
+from mpcore.zone.roles import ZoneRoles
+from mpcore.zone.version import ZoneVersion
+
+__all__ = ("AgentNode",)
+
+logger = logging.getLogger(__name__)
+
+_SDE = "sde"
+_DISCOVERY_LIMIT = 30.0  #: seconds for all look-ups of one discovery
+_LEGACY_MAY = (Hello, Beat, Ping)
+_ASK_AGAIN = 5.0  #: seconds until combiner or signer is asked again for what it has not sent
+
+
+class AgentNode(AgentService):
+    """See the module's text."""
+
+    ROLE = Role.AGENT
+
+    def __init__(self, settings: AgentSettings, runtime: Runtime) -> None:
+        super().__init__(settings, runtime)
+        self.agent_settings = settings
+        self.peer_settings = PeerSettings(
+            beat_interval=settings.beat_interval,
+            hello_fast_attempts=settings.hello_fast_attempts,
+            hello_fast_interval=settings.hello_fast_interval,
+            hello_retry=settings.hello_retry,
+            discovery_retry=settings.discovery_retry,
+        )
+        self.gossip = GossipTable(self.identity, settings.beat_interval)
+        self.zone_settings = {ZoneName(zone.name).owner: zone for zone in settings.zones}
+        for peer in (settings.combiner, settings.signer):
+            self.configure(peer)
+        host = source_host(settings)
+        self.resolver = Resolver(
+            runtime.network,
+            trust_anchors=load_trust_anchors(settings.resolver.trust_anchor_file),
+            root_hints=settings.resolver.root_hints,
+            forwarders=[(forwarder.address, forwarder.port) for forwarder in settings.resolver.forwarders],
+            port=settings.resolver.port,
+            clock=runtime.clock,
+            random=runtime.random,
+            timeout=settings.resolver.timeout,
+        )
+        self.identity_zone = IdentityZone(settings, self.key.public(), runtime.clock)
+        origin = ZoneName(self.identity).owner
+        self.notifier = Notifier(
+            runtime.network,
+            {origin: settings.identity_zone.secondaries},
+            self.keyring,
+            clock=runtime.clock,
+            random=runtime.random,
+            local_host=host,
+        )
+        transfers = TransferServer(self.served, {origin: self.identity_zone.acl})
+        self.server.register(transfers.handle, QUERY, AXFR)
+        self.server.register(transfers.handle, QUERY, IXFR)
+        for zone_origin, zone in self.zone_settings.items():
+            self.secondaries[zone_origin] = SecondaryZone(
+                runtime.network,
+                zone_origin,
+                zone.primaries,
+                self.keyring,
+                clock=runtime.clock,
+                random=runtime.random,
+                min_refresh=settings.min_refresh,
+                max_refresh=settings.max_refresh,
+                on_version=partial(self._zone_arrived, zone_origin),
+                on_state=lambda secondary: self.changed("zone", owners.to_text(secondary.origin)),
+                local_host=host,
+            )
+        self.server.register(NotifyReceiver(self.secondaries).handle, NOTIFY, SOA)
+        self.add_machine(_SDE, self._sde_timer)
+
+    # ------------------------------------------------------------------- life
+
+    async def open_database(self, path: Path) -> Database:
+        return await open_agent_database(path)
+
+    def restore(self, state: Mapping[str, Mapping[str, Mapping[str, Any]]], connection: sqlite3.Connection) -> None:
+        self.sde = SynchronisedData(
+            self.identity,
+            self.agent_settings.combiner.identity,
+            new_distribution_id=self.new_distribution_id,
+            new_nonce=self.new_nonce,
+        )
+        self.sde.restore(state)
+        for roles in self.roles.values():
+            if roles is not None:
+                self.sde.set_roles(roles.zone, roles, self.clock.now())
+        self._terms = {key: int(value.get("term", 0)) for key, value in state.get("term", {}).items()}
+        self.identity_zone.restore(state)
+
+    async def start(self) -> None:
+        await self.tasks.start(self.notifier.run)
+        await self.perform("identity", self.identity_zone.load(self.clock.now()))
+        await self._publish_identity()
+        for kind, configured in (("combiner", self.agent_settings.combiner), ("signer", self.agent_settings.signer)):
+            await self._start_configured(kind, configured)
+        for secondary in self.secondaries.values():
+            self.tasks.start_soon(secondary.run)
+        for zone in self.agent_settings.zones:
+            self.tasks.start_soon(self._ask_until_told, zone.name)
+        if not self.agent_settings.zones:
+            self.mark_ready()
+
+    async def _start_configured(self, kind: str, configured: ConfiguredPeer) -> None:
+        contact = discovery.Contact(
+            addresses=(configured.address,),
+            port=configured.port,
+            jwk=load_public_key(configured.public_key_file).to_jwk(),
+        )
+        peer = Peer(configured.identity, kind, self.peer_settings, contact=contact)  # type: ignore[arg-type]
+        await self._add_peer(peer)
+
+    async def _publish_identity(self) -> None:
+        version = self.identity_zone.version
+        self.served[version.origin] = version
+        self.notifier.notify(version)
+        self.timers.set("identity", "resign", self.identity_zone.next_due(), self._resign_identity)
+
+    async def _resign_identity(self, name: str, now: float) -> None:
+        await self.perform("identity", self.identity_zone.load(now))
+        await self._publish_identity()
+
+    async def _ask_until_told(self, zone: str) -> None:
+        """Ask our combiner for the contributions that it keeps, and our signer for its keys, until both have answered.
+
+        Where the zone is not signed here, the signer's answer is an empty inventory.
+        """
+        while True:
+            for kind, recipient, told in (
+                ("EDITS", self.agent_settings.combiner.identity, self._told_edits),
+                ("KEYSTATE", self.agent_settings.signer.identity, self._told_keys),
+            ):
+                if zone not in told:
+                    await self.send_once(Send(recipient, self._rfi(recipient, zone, kind), self.new_distribution_id()))
+            if zone in self._told_edits and zone in self._told_keys:
+                return
+            await anyio.sleep(min(_ASK_AGAIN, self._ask_pause))
+            self._ask_pause = min(_ASK_AGAIN, self._ask_pause * 1.5)
+
+    def _rfi(self, recipient: str, zone: str, kind: str) -> Rfi:
+        return Rfi(
+            originator_id=self.identity,
+            your_identity=recipient,
+            zone=zone,
+            time=rfc3339(self.clock.now()),
+            rfi_type=kind,
+        )
+
+    # ------------------------------------------------------------------ zones
+
+    async def _zone_arrived(self, origin: bytes, version: ZoneVersion) -> None:
+        name = owners.to_text(origin)
+        try:
+            roles = ZoneRoles.from_version(version)
+        except ZoneError as error:
+            self.zone_errors[origin] = str(error)
+            self.warn(f"zone {name}", f"{name}: {error}")
+            self.changed("zone", name)
+            return
+        self.zone_errors.pop(origin, None)
+        listed = roles is not None and roles.provider_of(self.identity) is not None
+        if roles is None:
+            self.warn(f"zone {name}", f"{name} has no HSYNC3 and HSYNCPARAM records: there is nobody to agree with")
+        elif not listed:
+            self.warn(f"zone {name}", f"{name}: {self.identity} is not listed in its HSYNC3 records")
+        else:
+            self.warn(f"zone {name}", None)
+        keys = version.get(origin, 48)
+        if keys != self._dnskeys.get(origin):
+            self._dnskeys[origin] = keys
+            signer = self.agent_settings.signer.identity
+            self.tasks.start_soon(
+                self.send_once, Send(signer, self._rfi(signer, name, "KEYSTATE"), self.new_distribution_id())
+            )
+        if roles != self.roles.get(origin):
+            self.roles[origin] = roles
+            now = self.clock.now()
+            await self.perform(_SDE, self.sde.set_roles(name, roles if listed else None, now))
+            await self._regroup(now)
+        self.changed("zone", name)
+        if all(zone in self.roles for zone in self.zone_settings):
+            self.mark_ready()
+
+    async def _regroup(self, now: float) -> None:
+        """Peers, groups and elections follow from the roles of all zones."""
+        listed = [
+            roles for roles in self.roles.values() if roles is not None and roles.provider_of(self.identity) is not None
+        ]
+        shared: dict[str, list[str]] = {}
+        for roles in listed:
+            for identity in roles.identities():
+                if identity != self.identity:
+                    shared.setdefault(identity, []).append(roles.zone)
+        for identity in [*shared, *self.machines]:
+            machine = self.machines.get(identity)
+            if machine is None:
+                machine = Peer(identity, "agent", self.peer_settings)
+                actions = machine.set_zones(shared[identity], now)
+                await self._add_peer(machine, actions)
+            elif machine.kind == "agent":
+                await self._peer_event(machine, machine.set_zones(shared.get(identity, ()), now))
+            else:
+                await self._peer_event(machine, machine.set_zones([roles.zone for roles in listed], now))
+        groups = {key: group for key, group in provider_groups(listed).items() if self.identity in group.members}
+        await self._set_groups(groups, now)
+
+    async def _set_groups(self, groups: Mapping[str, ProviderGroup], now: float) -> None:
+        self.gossip.set_groups(groups, now)
+        for key in [key for key in self.elections if key not in groups]:
+            del self.elections[key]
+            self.remove_machine(f"election {key}")
+            self.event_log.publish("group-removed", key, {"hash": key}, now)
+        for key, group in groups.items():
+            election = self.elections.get(key)
+            if election is None:
+                self.elections[key] = Election(
+                    self.identity,
+                    group,
+                    random=self.runtime.random,
+                    term=self._terms.get(key, 0),
+                    leader_ttl=self.agent_settings.leader_ttl,
+                    beat_interval=self.agent_settings.beat_interval,
+                )
+                self.add_machine(f"election {key}", partial(self._election_timer, key))
+            else:
+                await self._election_event(key, election.group_changed(group, now))
+            self.changed("group", key)
+        await self._own_states(now)
+        await self._evaluate(groups, now)
+
+    # ------------------------------------------------------------------ peers
+
+    async def _add_peer(self, peer: Peer, first: Sequence[Action] = ()) -> None:
+        self.machines[peer.identity] = peer
+        self.add_machine(f"peer {peer.identity}", partial(self._peer_timer, peer))
+        await self._peer_event(peer, [*first, *peer.start(self.clock.now())])
+
+    async def _peer_event(self, peer: Peer, actions: Sequence[Action]) -> None:
+        await self.perform(f"peer {peer.identity}", actions)
+        ready = peer.ready
+        if ready != (peer.identity in self._ready_peers):
+            now = self.clock.now()
+            if ready:
+                self._ready_peers.add(peer.identity)
+                await self.perform("queue", self.queue.recipient_ready(peer.identity, now))
+            else:
+                self._ready_peers.discard(peer.identity)
+                await self.perform("queue", self.queue.recipient_not_ready(peer.identity, now))
+        self.changed("peer", peer.identity)
+
+    async def _peer_timer(self, peer: Peer, name: str, now: float) -> None:
+        await self._peer_event(peer, peer.timer(name, now))
+
+    async def _own_states(self, now: float) -> None:
+        """Our gossip row follows the states of the peers; a change of it goes out with a beat at once."""
+        states = {identity: peer.gossip_state for identity, peer in self.machines.items() if peer.kind == "agent"}
+        if self.gossip.set_own_states(states, now):
+            for peer in list(self.machines.values()):
+                if peer.kind == "agent":
+                    await self._peer_event(peer, peer.own_row_changed(now))
+
+    async def _state_changed(self, action: StateChanged) -> None:
+        self.log_event("info", f"{action.identity}: {action.old} -> {action.new}: {action.reason}", action.identity)
+        now = self.clock.now()
+        await self._own_states(now)
+        await self._evaluate(self.gossip.groups, now)
+
+    async def _discover(self, action: Discover) -> None:
+        peer = self.machines.get(action.identity)
+        if peer is None:
+            return
+        if action.flush:
+            self.resolver.flush(action.identity)
+        plan = discovery.discovery_plan(action.identity)
+        try:
+            with anyio.fail_after(_DISCOVERY_LIMIT):
+                contact = await self._look_up(plan)
+            key = PublicKey.from_jwk(contact.jwk)
+        except (MpError, TimeoutError) as error:
+            reason = str(error) or f"no answer within {_DISCOVERY_LIMIT:g} s"
+            await self._peer_event(peer, peer.discovery_failed(reason, self.clock.now()))
+            return
+        self.directory.put(
+            Contact(action.identity, tuple((address, contact.port) for address in contact.addresses), key)
+        )
+        await self._peer_event(peer, peer.discovered(contact, self.clock.now()))
+
+    async def _look_up(self, plan: Any) -> discovery.Contact:
+        batch = next(plan)
+        while True:
+            outcomes: dict[discovery.Lookup, discovery.Outcome] = {}
+
+            async def resolve(lookup: discovery.Lookup, into: dict[discovery.Lookup, discovery.Outcome]) -> None:
+                try:
+                    into[lookup] = await self.resolver.resolve(lookup.owner, lookup.rdtype)
+                except MpError as error:
+                    into[lookup] = error
+
+            async with anyio.create_task_group() as tasks:
+                for lookup in batch:
+                    tasks.start_soon(resolve, lookup, outcomes)
+            try:
+                batch = plan.send(outcomes)
+            except StopIteration as end:
+                contact: discovery.Contact = end.value
+                return contact
+
+    async def _hello(self, action: SendHello) -> None:
+        peer = self.machines.get(action.identity)
+        if peer is None:
+            return
+        now = self.clock.now()
+        message = Hello(my_identity=self.identity, your_identity=action.identity, zone=action.zone, time=rfc3339(now))
+        try:
+            answer = await self.send(action.identity, message)
+        except DeliveryError as error:
+            await self._peer_event(peer, peer.hello_failed(str(error), self.clock.now()))
+            return
+        now, round_trip = self.clock.now(), self.directory.traffic(action.identity).round_trip
+        if answer.accepted:
+            await self._peer_event(peer, peer.hello_accepted(now, round_trip))
+        else:
+            await self._peer_event(peer, peer.hello_failed(f"answered {answer.status}: {answer.message}", now))
+
+    async def _beat(self, action: SendBeat) -> None:
+        peer = self.machines.get(action.identity)
+        if peer is None:
+            return
+        agent = peer.kind == "agent"
+        message = Beat(
+            my_identity=self.identity,
+            your_identity=action.identity,
+            my_beat_interval=max(1, round(self.agent_settings.beat_interval)) if agent else 0,
+            zones=list(peer.zones) if agent else [],
+            time=rfc3339(self.clock.now()),
+            gossip=self._gossip_for(action.identity) if agent else None,
+        )
+        try:
+            answer = await self.send(action.identity, message)
+        except DeliveryError as error:
+            await self._peer_event(peer, peer.beat_failed(str(error), self.clock.now()))
+            return
+        now = self.clock.now()
+        if not answer.accepted:
+            await self._peer_event(peer, peer.beat_failed(f"answered {answer.status}: {answer.message}", now))
+            return
+        await self._peer_event(peer, peer.beat_acknowledged(now, self.directory.traffic(action.identity).round_trip))
+        if agent and answer.gossip:
+            await self._merge(action.identity, answer.gossip, now)
+
+    def _gossip_for(self, identity: str) -> list[GossipMessage]:
+        return self.gossip.message_for(
+            identity, {key: election.announced() for key, election in self.elections.items()}
+        )
+
+    async def _forget(self, action: Forget) -> None:
+        peer = self.machines.pop(action.identity, None)
+        if peer is None:
+            return
+        self.remove_machine(f"peer {action.identity}")
+        self._ready_peers.discard(action.identity)
+        self.directory.remove(action.identity)
+        now = self.clock.now()
+        await self.perform(
+            "queue", self.queue.forget_recipient(action.identity, "it shares no zone with us any more", now)
+        )
+        self.event_log.publish("peer-removed", action.identity, {"identity": action.identity}, now)
+
+    # ----------------------------------------------------------------- groups
+
+    async def _merge(self, sender: str, gossip: Sequence[GossipMessage], now: float) -> None:
+        merged = self.gossip.merge(sender, gossip, now)
+        for text in merged.skipped:
+            logger.info("gossip of %s: %s", sender, text)
+        for key, leadership in merged.leaderships:
+            election = self.elections.get(key)
+            if election is not None:
+                await self._election_event(key, election.adopt(leadership, sender, now))
+        for key in merged.changed_groups:
+            self.changed("group", key)
+        await self._evaluate(self.gossip.groups, now)
+
+    async def _evaluate(self, groups: Mapping[str, ProviderGroup], now: float) -> None:
+        """Tell the elections whether the matrix of their group is complete."""
+        for key in list(groups):
+            election = self.elections.get(key)
+            if election is None:
+                continue
+            edge = election.operational if self.gossip.operational(key) else election.not_operational
+            actions = edge(now)
+            if actions:
+                await self._election_event(key, actions)
+
+    async def _election_event(self, key: str, actions: Sequence[Action]) -> None:
+        await self.perform(f"election {key}", actions)
+        self.changed("group", key)
+
+    async def _election_timer(self, key: str, name: str, now: float) -> None:
+        election = self.elections.get(key)
+        if election is not None:
+            await self._election_event(key, election.timer(name, now))
+
+    def _broadcast(self, action: Broadcast) -> None:
+        group = self.elections[action.ballot.group].group
+        now = self.clock.now()
+        for recipient in action.recipients:
+            message = Rfi(
+                originator_id=self.identity,
+                your_identity=recipient,
+                zone=group.zone,
+                records=action.ballot.records(),
+                time=rfc3339(now),
+                rfi_type=action.ballot.rfi_type,
+            )
+            self.tasks.start_soon(self.send_once, Send(recipient, message, self.new_distribution_id()))
+
+    def _leader_changed(self, action: LeaderChanged) -> None:
+        leadership: Leadership | None = action.leadership
+        who = f"{leadership.leader} leads, term {leadership.term}" if leadership else "no leader"
+        self.log_event("info", f"group {action.group[:8]}: {who}: {action.reason}", action.group)
+        self.changed("group", action.group)
+
+    # --------------------------------------------------------------- messages
+
+    def allows(self, sender: str, zone: str) -> bool:
+        """Configured peers, and those that HSYNC3 lists beside us: in *zone*, or in any zone if it is ``""``."""
+        settings = self.agent_settings
+        if sender in (settings.combiner.identity, settings.signer.identity):
+            return True
+        if zone:
+            try:
+                roles = self.roles.get(ZoneName(zone).owner)
+            except ValueError:
+                return False
+            candidates = [roles]
+        else:
+            machine = self.machines.get(sender)
+            if machine is not None:
+                return True
+            candidates = list(self.roles.values())
+        return any(
+            roles is not None and roles.provider_of(self.identity) is not None and roles.provider_of(sender) is not None
+            for roles in candidates
+        )
+
+    def unknown_key(self, sender: str, now: float) -> None:
+        peer = self.machines.get(sender)
+        if peer is not None:
+            self.tasks.start_soon(self._peer_event, peer, peer.key_unknown(now))
+
+    async def handle(self, incoming: Incoming) -> Acknowledgement:
+        message, sender = incoming.message, incoming.sender
+        peer = self.machines.get(sender)
+        if peer is not None and peer.state == "LEGACY" and not isinstance(message, _LEGACY_MAY):
+            return self._refuse(incoming, f"{sender} shares no zone with us any more")
+        refusal = self._bound(sender, message)
+        if refusal is not None:
+            return self._refuse(incoming, refusal)
+        now = incoming.now
+        match message:
+            case Ping():
+                acknowledgement = self.answer_ping(incoming, message)
+            case Hello():
+                acknowledgement = self.acknowledge(incoming)
+                if peer is not None:
+                    self.tasks.start_soon(self._peer_event, peer, peer.hello_received(now))
+                return acknowledgement
+            case Beat():
+                return self._beaten(incoming, message, peer)
+            case Sync():
+                acknowledgement = self.acknowledge(incoming, message=f"sync received from {sender}")
+                actions = self.sde.sync_received(sender, message, incoming.distribution_id, now)
+                await self.perform(_SDE, actions, receipt=Receipt(incoming, acknowledgement))
+            case Confirm():
+                acknowledgement = self.acknowledge(incoming)
+                confirm = message
+                actions = self.sde.confirm_received(sender, confirm, now)
+                await self.perform(_SDE, actions, receipt=Receipt(incoming, acknowledgement))
+            case Edits():
+                acknowledgement = self.acknowledge(incoming, message=f"edits received for zone {message.zone}")
+                self._told_edits.add(message.zone)
+                actions = self.sde.edits_received(message.zone, message.agent_records, now)
+                await self.perform(_SDE, actions, receipt=Receipt(incoming, acknowledgement))
+            case KeyState():
+                acknowledgement = self.acknowledge(
+                    incoming, message=f"keystate {message.signal} received for zone {message.zone}"
+                )
+                await self.perform(_SDE, self._inventory(message, now), receipt=Receipt(incoming, acknowledgement))
+            case StatusUpdate():
+                acknowledgement = self.acknowledge(incoming, message=f"status-update received for {message.zone}")
+                self.log_event("info", f"{message.zone}: {message.sub_type} says {sender}", message.zone)
+            case Rfi():
+                acknowledgement = self.acknowledge(incoming, message=f"rfi received from {sender}")
+                await self._request(incoming, message)
+            case _:
+                acknowledgement = self.unsupported(incoming)
+        if peer is not None:
+            await self._peer_event(peer, peer.message_received(now))
+        return acknowledgement
+
+    def _bound(self, sender: str, message: Message) -> str | None:
+        """Why *sender* may not send a message of this kind; ``None``: it may."""
+        settings = self.agent_settings
+        combiner, signer = settings.combiner.identity, settings.signer.identity
+        if isinstance(message, KeyState):
+            return None if sender == signer else "keystate is taken from our signer only"
+        if isinstance(message, Edits):
+            return None if sender == combiner else "edits are taken from our combiner only"
+        if isinstance(message, StatusUpdate) and message.sub_type in ("ns-changed", "ksk-changed"):
+            return None if sender == combiner else f"{message.sub_type} is taken from our combiner only"
+        if isinstance(message, Sync) and sender in (combiner, signer):
+            return "sync is taken from agents only"
+        return None
+
+    def _refuse(self, incoming: Incoming, reason: str) -> Acknowledgement:
+        logger.warning("%s from %s refused: %s", incoming.message.TYPE, incoming.sender, reason)
+        return self.acknowledge(incoming, "rejected", reason)
+
+    def _beaten(self, incoming: Incoming, beat: Beat, peer: Peer | None) -> Acknowledgement:
+        # The answer carries our gossip as it was before this beat, as all implementations do.
+        acknowledgement = self.acknowledge(incoming, message="beat acknowledged").model_copy(
+            update={"gossip": self._gossip_for(incoming.sender)}
+        )
+        if peer is not None:
+            self.tasks.start_soon(self._after_beat, peer, beat, incoming)
+        return acknowledgement
+
+    async def _after_beat(self, peer: Peer, beat: Beat, incoming: Incoming) -> None:
+        await self._peer_event(peer, peer.beat_received(float(beat.my_beat_interval), incoming.now))
+        if beat.gossip:
+            await self._merge(incoming.sender, beat.gossip, incoming.now)
+
+    async def _request(self, incoming: Incoming, request: Rfi) -> None:
+        ballot = Ballot.from_rfi(request.rfi_type or "", request.records or {})
+        if ballot is not None:
+            election = self.elections.get(ballot.group)
+            if election is not None:
+                actions = election.received(ballot.kind, incoming.sender, ballot.term, ballot.value, self.clock.now())
+                await self._election_event(ballot.group, actions)
+        elif request.rfi_type == "SYNC":
+            await self.perform(_SDE, self.sde.rfi_sync(incoming.sender, request.zone, incoming.now))
+        else:
+            logger.info("rfi %s from %s is not answered", request.rfi_type, incoming.sender)
+
+    def _inventory(self, message: KeyState, now: float) -> list[Action]:
+        if message.signal != "inventory":
+            return []
+        self._told_keys.add(message.zone)
+        own = contributed(message.key_inventory or ())
+        self.key_states[message.zone] = {entry.keyrr: entry.state for entry in own}
+        return self.sde.local_dnskeys(
+            message.zone, [entry.keyrr for entry in own], [entry.key_tag for entry in own], now
+        )
+
+    # ---------------------------------------------------------------- actions
+
+    def carry_out(self, machine: str, action: Action) -> None:
+        match action:
+            case Discover():
+                self.tasks.start_soon(self._discover, action)
+            case SendHello():
+                self.tasks.start_soon(self._hello, action)
+            case SendBeat():
+                self.tasks.start_soon(self._beat, action)
+            case StateChanged():
+                self.tasks.start_soon(self._state_changed, action)
+            case Forget():
+                self.tasks.start_soon(self._forget, action)
+            case Broadcast():
+                self._broadcast(action)
+            case LeaderChanged():
+                self._leader_changed(action)
+            case ZoneChanged():
+                self.changed("edits", action.zone)
+            case TransactionChanged():
+                self.transaction_changed(action.id)
+            case KeysPropagated():
+                self._keys_propagated(action)
+            case _:
+                super().carry_out(machine, action)
+
+    def _keys_propagated(self, action: KeysPropagated) -> None:
+        signer = self.agent_settings.signer.identity
+        for tag in action.tags:
+            message = KeyState(
+                my_identity=self.identity,
+                your_identity=signer,
+                zone=action.zone,
+                key_tag=tag,
+                algorithm=0,
+                signal="rejected" if action.rejected else "propagated",
+                message=action.reason,
+                key_inventory=None,
+                time=rfc3339(self.clock.now()),
+            )
+            self.tasks.start_soon(self.perform, _SDE, [Send(signer, message, self.new_distribution_id(), durable=True)])
+
+    async def _sde_timer(self, name: str, now: float) -> None:
+        await self.perform(_SDE, self.sde.timer(name, now))
+
+    def delivered(self, entry: OutboundEntry, now: float) -> list[Action]:
+        return self.sde.delivered(entry.recipient, entry.distribution_id, now, entry.message.TYPE)
+
+    def expired(self, entry: OutboundEntry, reason: str, now: float) -> list[Action]:
+        return self.sde.expired(entry.recipient, entry.distribution_id, now)
+
+    # ---------------------------------------------------------------- service
+
+    def peers(self) -> list[PeerModel]:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        now = self.clock.now()
+        found = []
+        for identity in sorted(self.machines):
+            view = self.machines[identity].view(now)
+            found.append(
+                PeerModel(
+                    identity=view.identity,
+                    kind=view.kind,
+                    state=view.state,
+                    since=view.since,
+                    address=view.address,
+                    zones=view.zones,
+                    beat_interval=view.beat_interval,
+                    last_heard=view.last_heard,
+                    last_acknowledged=view.last_acknowledged,
+                    round_trip=view.round_trip,
+                    last_error=view.last_error,
+                    waiting_for=view.waiting_for,
+                    counters=self.directory.traffic(identity).counters(),
+                )
+            )
+        return found

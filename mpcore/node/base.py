@@ -1,0 +1,623 @@
+"""What every role has: database, timers, DNS server, the door for peer messages, the delivery queue, events.
+
+How actions are carried out
+---------------------------
+A machine returns actions; :meth:`Node.perform` carries them out in order.  All ``Store`` actions of one event, the
+queue entries that its durable sends make, and the memory of the message that caused it go into one database write;
+only when that is durable is anything sent.  Writes commit in the order in which machines made them, so a message can
+never leave before the state that it follows from.
+
+A disk without room refuses the event: the machines are read again from what is stored, the sender of the message gets
+SERVFAIL and tries again, and serving goes on.  Any other failure of the database stops the node.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anyio
+import anyio.abc
+
+import mpcore
+from mpcore.actions import Action, CancelTimer, Send, SetTimer, Store
+from mpcore.control.events import EventLog
+from mpcore.control.models import (
+    ChangePlan,
+    ChangeRequest,
+    Contributions,
+    Event,
+    Group,
+    Key,
+    OutboundMessage,
+    Peer,
+    PingResult,
+    Role,
+    SdeZone,
+    Snapshot,
+    Status,
+    Transaction,
+    Wait,
+    Zone,
+    ZoneRecords,
+)
+from mpcore.errors import (
+    ConfigError,
+    DeliveryError,
+    LocalError,
+    NotFoundError,
+    RemoteError,
+    StoreError,
+    StoreFullError,
+)
+from mpcore.net.keyring import Keyring, load_keyring
+from mpcore.net.messages import NOTIFY
+from mpcore.net.server import DnsServer
+from mpcore.node.directory import Contact, Directory
+from mpcore.node.inbound import Inbound, Incoming
+from mpcore.node.outbound import Outbound
+from mpcore.node.replay import SeenKey
+from mpcore.node.runtime import Runtime
+from mpcore.node.settings import ConfiguredPeer, NodeSettings
+from mpcore.node.timers import Callback, Timers
+from mpcore.peer import delivery
+from mpcore.peer.actions import Attempt, Expired, Superseded
+from mpcore.records import CHUNK_TYPE
+from mpcore.store.database import Database
+from mpcore.store.seen import purge_seen, remember_answer, stored_answer
+from mpcore.store.state import apply_stores, load_state
+from mpcore.wire.messages import Acknowledgement, Message, Ping, rfc3339
+from mpcore.wire.seal import PrivateKey, PublicKey, read_private_key, read_public_key
+from mpcore.zone.answer import Responder
+from mpcore.zone.version import ZoneVersion
+
+__all__ = ("Node", "Receipt", "load_private_key", "load_public_key")
+
+logger = logging.getLogger(__name__)
+
+_QUEUE = "queue"
+_EVENT_DELAY = 0.02  #: seconds for which changes of one thing are gathered into one event
+_PURGE_INTERVAL = 600.0
+
+
+class Receipt:
+    """The message being handled and its inline answer, remembered in the write that keeps what the message changed."""
+
+    __slots__ = ("answer", "key", "now")
+
+    def __init__(self, incoming: Incoming, acknowledgement: Acknowledgement) -> None:
+        self.key: SeenKey = incoming.key
+        self.answer: bytes = acknowledgement.to_json()
+        self.now: float = incoming.now
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=str(path)) from None
+    except ValueError:
+        raise ConfigError("is not UTF-8", file=str(path)) from None
+
+
+def load_private_key(path: Path) -> PrivateKey:
+    """The private JWK in *path*; :raises ConfigError: there is none."""
+    try:
+        return read_private_key(_read(path))
+    except RemoteError as error:
+        raise ConfigError(f"is not a private EC P-256 JWK: {error}", file=str(path)) from None
+
+
+def load_public_key(path: Path) -> PublicKey:
+    """The public JWK in *path*; :raises ConfigError: there is none."""
+    try:
+        return read_public_key(_read(path))
+    except RemoteError as error:
+        raise ConfigError(f"is not a public EC P-256 JWK: {error}", file=str(path)) from None
+
+
+class Node(ABC):
+    """A role at work; also its :class:`~mpcore.control.service.ControlService`.
+
+    :param settings: see :mod:`mpcore.node.settings`.
+    :param runtime: the world around it.
+    :raises ConfigError: a file that the settings name cannot be used.
+    """
+
+    ROLE: ClassVar[Role]
+
+    def __init__(self, settings: NodeSettings, runtime: Runtime) -> None:
+        self.settings, self.runtime, self.clock = settings, runtime, runtime.clock
+        self.identity = settings.identity
+        self.key = load_private_key(settings.key_file)
+        self.keyring: Keyring = load_keyring(settings.tsig_keys_file) if settings.tsig_keys_file is not None else {}
+        self.directory = Directory()
+        self.timers = Timers(runtime.clock)
+        self.outbound = Outbound(self.identity, self.key, self.directory, runtime)
+        self.inbound = Inbound(self.identity, self.key, self.directory, self, self._received, self._recall, runtime)
+        self.served: dict[bytes, ZoneVersion] = {}  #: what is answered and transferred, by origin
+        self.server = DnsServer(runtime.network, [(endpoint.address, endpoint.port) for endpoint in settings.listen])
+        self._responder = Responder(self.served)
+        self.server.register(self.inbound.handle, NOTIFY, CHUNK_TYPE)
+        self.server.register_query(self._responder_answer)
+        self.queue = delivery.DeliveryQueue()
+        self.started_at = 0.0
+        self.warnings: dict[str, str] = {}
+        self._machines: dict[str, Callback] = {_QUEUE: self._queue_timer}
+        self._dirty: dict[tuple[str, str], None] = {}
+        self._dirtied = anyio.Event()
+        self._ready = False
+        self._distribution = 0
+
+    # ------------------------------------------------------------------ life
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; *task_status* is told when the sockets listen and everything stored is loaded.
+
+        :raises StoreError: the database cannot be used.
+        :raises OSError: an address cannot be bound.
+        """
+        self.started_at = self.clock.now()
+        self._distribution = int(self.started_at) & 0xFFFFFFFF
+        self.event_log = EventLog(start=int(self.started_at * 1000))
+        self.database = await self.open_database(self.settings.state_dir / "state.sqlite3")
+        try:
+            await self.reload()
+            async with anyio.create_task_group() as self.tasks:
+                self.tasks.start_soon(self.timers.run)
+                self.tasks.start_soon(self._publish_events)
+                self.tasks.start_soon(self._purge)
+                await self.tasks.start(self.server.serve)
+                await self.start()
+                await self.perform(_QUEUE, self._restored)
+                task_status.started()
+                await anyio.sleep_forever()
+        finally:
+            await self.database.close()
+
+    @abstractmethod
+    async def open_database(self, path: Path) -> Database:
+        """Open the role's database."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Mapping[str, Mapping[str, Any]]], connection: sqlite3.Connection) -> None:
+        """Take over what is stored: *state* by kind and key, anything else from *connection*."""
+
+    def store(self, connection: sqlite3.Connection, stores: Sequence[Store]) -> None:
+        """Keep what *stores* say, within a transaction."""
+        apply_stores(connection, stores)
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Start the role's tasks in ``self.tasks``; the sockets listen already."""
+
+    @abstractmethod
+    async def handle(self, incoming: Incoming) -> Acknowledgement:
+        """Handle a message that passed every check; what it changes is durable when this returns."""
+
+    @abstractmethod
+    def allows(self, sender: str, zone: str) -> bool:
+        """See :class:`mpcore.node.inbound.Authorizer`."""
+
+    def unknown_key(self, sender: str, now: float) -> None:
+        """See :class:`mpcore.node.inbound.Authorizer`; roles with configured peers have nothing to look for."""
+        logger.info("no key of %s is configured", sender)
+
+    async def reload(self) -> None:
+        """Put the machines into the state that is stored."""
+
+        def load(connection: sqlite3.Connection) -> None:
+            state = load_state(connection)
+            stored.update(state)
+            self.restore(state, connection)
+
+        stored: dict[str, Any] = {}
+        await self.database.read(load)
+        self.queue = delivery.DeliveryQueue()
+        self._restored = self.queue.restore(stored.get(delivery.KIND, {}), self.clock.now())
+
+    def mark_ready(self) -> None:
+        """Everything that has to be loaded is loaded."""
+        if not self._ready:
+            self._ready = True
+            self.changed("status", self.identity)
+
+    def warn(self, key: str, text: str | None) -> None:
+        """Set or clear (``None``) a warning that an operator must act on."""
+        if text is None:
+            if self.warnings.pop(key, None) is not None:
+                self.changed("status", self.identity)
+        elif self.warnings.get(key) != text:
+            self.warnings[key] = text
+            logger.warning("%s", text)
+            self.changed("status", self.identity)
+
+    async def _purge(self) -> None:
+        while True:
+            now = self.clock.now()
+            await self._write(partial(purge_seen, now=now))
+            await anyio.sleep(_PURGE_INTERVAL)
+
+    # --------------------------------------------------------------- actions
+
+    def add_machine(self, key: str, on_timer: Callback) -> None:
+        """Let actions of the machine *key* set timers."""
+        self._machines[key] = on_timer
+
+    def remove_machine(self, key: str) -> None:
+        """Forget a machine and its timers."""
+        self._machines.pop(key, None)
+        self.timers.cancel_all(key)
+
+    async def perform(
+        self,
+        machine: str,
+        actions: Sequence[Action],
+        *,
+        receipt: Receipt | None = None,
+        write: Callable[[sqlite3.Connection], None] | None = None,
+        committed: Callable[[], None] | None = None,
+    ) -> None:
+        """Carry out *actions* of *machine*, stores first and durably.
+
+        :param receipt: the message that caused them.
+        :param write: further changes for the same database write.
+        :param committed: called when all that is durable, before anything is sent.
+        :raises StoreFullError: nothing was done.
+        """
+        ordered = self._with_queue(machine, actions)
+        stores = [action for _, action in ordered if isinstance(action, Store)]
+        if stores or receipt is not None or write is not None:
+
+            def commit(connection: sqlite3.Connection) -> None:
+                self.store(connection, stores)
+                if write is not None:
+                    write(connection)
+                if receipt is not None:
+                    remember_answer(connection, receipt.key, receipt.answer, receipt.now)
+
+            await self._write(commit)
+        if committed is not None:
+            committed()
+        for key, action in ordered:
+            if isinstance(action, SetTimer):
+                if key in self._machines:
+                    self.timers.set(key, action.name, action.at, self._machines[key])
+            elif isinstance(action, CancelTimer):
+                self.timers.cancel(key, action.name)
+            elif isinstance(action, Send):
+                self.tasks.start_soon(self.send_once, action)
+            elif isinstance(action, Attempt):
+                self.tasks.start_soon(self._attempt, action.entry)
+            elif isinstance(action, Expired):
+                self._expired(action)
+            elif isinstance(action, Superseded):
+                logger.info("%s gave way to %s", action.entry.distribution_id, action.by)
+            elif not isinstance(action, Store):
+                self.carry_out(key, action)
+
+    def carry_out(self, machine: str, action: Action) -> None:
+        """Perform an action of the role's own machines."""
+        raise TypeError(f"nobody carries out {action!r} of {machine}")
+
+    def _with_queue(self, machine: str, actions: Sequence[Action]) -> list[tuple[str, Action]]:
+        """*actions* with every durable send replaced by what the delivery queue does about it."""
+        now = self.clock.now()
+        ordered: list[tuple[str, Action]] = []
+        for action in actions:
+            if isinstance(action, Send) and action.durable:
+                ordered.extend(
+                    (_QUEUE, queued)
+                    for queued in self.queue.enqueue(action.recipient, action.message, action.distribution_id, now)
+                )
+            else:
+                ordered.append((machine, action))
+        return ordered
+
+    async def _write(self, function: Callable[[sqlite3.Connection], Any]) -> None:
+        try:
+            await self.database.write(function)
+        except StoreFullError:
+            self.warn("disk", f"the disk is full: {self.database.path} takes no changes, nothing new is accepted")
+            await self.reload()
+            raise
+        except StoreError:
+            logger.exception("the database failed; the node stops")
+            self.tasks.cancel_scope.cancel()
+            raise
+        self.warn("disk", None)
+
+    # --------------------------------------------------------------- sending
+
+    def new_distribution_id(self) -> str:
+        """A distribution id for a message of ours: 8 hex digits, counting up from the time of the start."""
+        self._distribution = (self._distribution + 1) & 0xFFFFFFFF
+        return f"{self._distribution:08x}"
+
+    def new_nonce(self) -> str:
+        """32 random hex digits."""
+        return f"{self.runtime.random.getrandbits(128):032x}"
+
+    async def send(self, recipient: str, message: Message, distribution_id: str | None = None) -> Acknowledgement:
+        """Send one message once and return its inline answer; :raises DeliveryError: there is none."""
+        contact = self.directory.get(recipient)
+        if contact is None:
+            raise DeliveryError(f"no address and key known for {recipient}")
+        try:
+            return await self.outbound.exchange(contact, message, distribution_id or self.new_distribution_id())
+        finally:
+            self.changed("peer", recipient)
+
+    async def send_once(self, action: Send) -> None:
+        try:
+            await self.send(action.recipient, action.message, action.distribution_id)
+        except DeliveryError as error:
+            logger.info("%s to %s: %s", action.message.TYPE, action.recipient, error)
+
+    async def _attempt(self, entry: delivery.OutboundEntry) -> None:
+        contact = self.directory.get(entry.recipient)
+        try:
+            if contact is None:
+                raise DeliveryError("no address and key known yet")
+            await self.outbound.exchange(contact, entry.message, entry.distribution_id)
+        except DeliveryError as error:
+            logger.info("%s %s to %s: %s", entry.message.TYPE, entry.distribution_id, entry.recipient, error)
+            actions = self.queue.failed(entry.key, str(error), self.clock.now())
+        else:
+            now = self.clock.now()
+            actions = [*self.queue.delivered(entry.key, now), *self.delivered(entry, now)]
+        await self.perform(_QUEUE, actions)
+        self.changed("peer", entry.recipient)
+        if entry.zone:
+            self.changed("edits", entry.zone)
+
+    def delivered(self, entry: delivery.OutboundEntry, now: float) -> list[Action]:
+        """What the role does when a queued message has been acknowledged inline."""
+        return []
+
+    def expired(self, entry: delivery.OutboundEntry, reason: str, now: float) -> list[Action]:
+        """What the role does when a queued message was given up."""
+        return []
+
+    def _expired(self, action: Expired) -> None:
+        entry = action.entry
+        self.log_event("warning", f"{entry.message.TYPE} to {entry.recipient} given up: {action.reason}", entry.zone)
+        actions = self.expired(entry, action.reason, self.clock.now())
+        if actions:
+            self.tasks.start_soon(self.perform, _QUEUE, actions)
+
+    async def _queue_timer(self, name: str, now: float) -> None:
+        await self.perform(_QUEUE, self.queue.timer(name, now))
+
+    async def recipient_ready(self, identity: str) -> None:
+        """Messages for *identity* are worth trying now."""
+        await self.perform(_QUEUE, self.queue.recipient_ready(identity, self.clock.now()))
+
+    # -------------------------------------------------------------- receiving
+
+    async def _received(self, incoming: Incoming) -> Acknowledgement:
+        try:
+            return await self.handle(incoming)
+        finally:
+            self.changed("peer", incoming.sender)
+
+    async def _recall(self, key: SeenKey) -> bytes | None:
+        return await self.database.read(lambda connection: stored_answer(connection, key))
+
+    def acknowledge(self, incoming: Incoming, status: str = "ok", message: str = "received") -> Acknowledgement:
+        """The usual inline answer."""
+        return Acknowledgement(
+            type="confirm",
+            distribution_id=incoming.distribution_id,
+            status=status,
+            message=message,
+            timestamp=int(incoming.now),
+        )
+
+    def answer_ping(self, incoming: Incoming, ping: Ping) -> Acknowledgement:
+        """The inline answer to a ping."""
+        if not ping.nonce:
+            raise NotFoundError("a ping without nonce")
+        return Acknowledgement(
+            type="ping_confirm",
+            sender_id=self.identity,
+            nonce=ping.nonce,
+            distribution_id=incoming.distribution_id,
+            status="ok",
+            timestamp=int(incoming.now),
+        )
+
+    def unsupported(self, incoming: Incoming) -> Acknowledgement:
+        """The inline answer to a type that this role does not take."""
+        return Acknowledgement(
+            type="error",
+            distribution_id=incoming.distribution_id,
+            status="unsupported",
+            message=f"no handler for {incoming.message.TYPE}",
+            timestamp=int(incoming.now),
+        )
+
+    def _responder_answer(self, octets: bytes, source: tuple[str, int], over_tcp: bool) -> bytes | None:
+        return self._responder.respond(octets, over_tcp=over_tcp)
+
+    # ----------------------------------------------------------------- events
+
+    def changed(self, kind: str, subject: str) -> None:
+        """Something about (*kind*, *subject*) changed: an event with its new state follows within 20 ms."""
+        if (kind, subject) not in self._dirty:
+            self._dirty[kind, subject] = None
+            self._dirtied.set()
+
+    async def _publish_events(self) -> None:
+        while True:
+            await self._dirtied.wait()
+            await anyio.sleep(_EVENT_DELAY)
+            self._dirtied = anyio.Event()
+            dirty, self._dirty = self._dirty, {}
+            for kind, subject in dirty:
+                data = self.resource(kind, subject)
+                if data is not None:
+                    self.event_log.publish(kind, subject, data, self.clock.now())
+
+    def resource(self, kind: str, subject: str) -> Any:
+        """The present state of a resource for an event, or ``None``: it is gone, or this role has no such thing."""
+        try:
+            if kind == "status":
+                return self.status()
+            if kind == "peer":
+                return self.peer(subject)
+            if kind == "zone":
+                return self.zone(subject)
+            if kind == "edits":
+                return self.edits(subject)
+            if kind == "contributions":
+                return self.contributions(subject)
+            if kind == "keys":
+                return {"zone": subject, "keys": self.keys(subject)}
+            if kind == "group":
+                return self.group(subject)
+            if kind == "transaction":
+                return self.transaction(subject)
+        except LocalError:
+            return None
+        return None
+
+    def log_event(self, severity: str, text: str, subject: str = "") -> None:
+        """Put a line into the event stream."""
+        self.event_log.publish("log", subject, {"severity": severity, "text": text}, self.clock.now())
+
+    # ---------------------------------------------------------------- service
+
+    def status(self) -> Status:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        return Status(
+            identity=self.identity,
+            role=self.ROLE,
+            provider=self.settings.provider,
+            version=mpcore.__version__,
+            pid=self.runtime.process_id,
+            started_at=self.started_at,
+            now=self.clock.now(),
+            ready=self._ready,
+            zones=len(self.zones()),
+            warnings=tuple(self.warnings.values()),
+        )
+
+    def snapshot(self) -> Snapshot:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        return Snapshot(
+            event_id=self.event_log.last_id,
+            status=self.status(),
+            peers=tuple(self.peers()),
+            zones=tuple(self.zones()),
+        )
+
+    @abstractmethod
+    def peers(self) -> list[Peer]:
+        """See :class:`~mpcore.control.service.ControlService`."""
+
+    @abstractmethod
+    def zones(self) -> list[Zone]:
+        """See :class:`~mpcore.control.service.ControlService`."""
+
+    def peer(self, identity: str) -> Peer:
+        """One peer; :raises NotFoundError: no such peer."""
+        for peer in self.peers():
+            if peer.identity == identity:
+                return peer
+        raise NotFoundError(f"{identity} is not a peer of {self.identity}")
+
+    def zone(self, name: str) -> Zone:
+        """One zone; :raises NotFoundError: no such zone."""
+        for zone in self.zones():
+            if zone.name == name:
+                return zone
+        raise NotFoundError(f"{name} is not a zone of {self.identity}")
+
+    async def ping(self, identity: str, timeout: float) -> PingResult:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        self.peer(identity)
+        nonce = f"{self.runtime.random.getrandbits(64):016x}"
+        message = Ping(my_identity=self.identity, your_identity=identity, nonce=nonce, time=rfc3339(self.clock.now()))
+        started = self.clock.now()
+        try:
+            with anyio.fail_after(timeout):
+                answer = await self.send(identity, message)
+        except (DeliveryError, TimeoutError) as error:
+            return PingResult(identity=identity, ok=False, error=str(error) or f"no answer within {timeout:g} s")
+        if answer.nonce != nonce:
+            return PingResult(identity=identity, ok=False, error="the answer carries another nonce")
+        return PingResult(identity=identity, ok=True, round_trip=self.clock.now() - started)
+
+    def groups(self) -> list[Group]:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        return []
+
+    def group(self, key: str) -> Group:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        raise NotFoundError(f"a {self.ROLE} has no groups; ask the agent")
+
+    def edits(self, zone: str) -> SdeZone:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        raise NotFoundError(f"a {self.ROLE} has no synchronised data; ask the agent")
+
+    def contributions(self, zone: str) -> Contributions:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        raise NotFoundError(f"a {self.ROLE} has no contributions; ask the combiner")
+
+    def keys(self, zone: str) -> list[Key]:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        raise NotFoundError(f"a {self.ROLE} has no keys; ask the signer")
+
+    def zone_records(self, zone: str, limit: int) -> ZoneRecords:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        raise NotFoundError(f"a {self.ROLE} serves no customer zones; ask combiner or signer")
+
+    def plan(self, zone: str, request: ChangeRequest) -> ChangePlan:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        raise NotFoundError(f"a {self.ROLE} takes no changes; ask the agent")
+
+    async def change(self, zone: str, request: ChangeRequest) -> Transaction:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        raise NotFoundError(f"a {self.ROLE} takes no changes; ask the agent")
+
+    def transactions(self) -> list[Transaction]:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        return []
+
+    def transaction(self, transaction_id: str) -> Transaction:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        raise NotFoundError(f"no transaction {transaction_id}")
+
+    async def wait(self, transaction_id: str, level: Wait, timeout: float) -> Transaction:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        return self.transaction(transaction_id)
+
+    def events(self, after: int | None) -> AsyncIterator[Event]:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        return self.event_log.subscribe(after)
+
+    def outbound_messages(self, zone: str) -> tuple[OutboundMessage, ...]:
+        """Messages about *zone* that wait in the queue, oldest first."""
+        return tuple(
+            OutboundMessage(
+                recipient=queued.recipient,
+                type=queued.type,
+                zone=queued.zone,
+                distribution_id=queued.distribution_id,
+                enqueued_at=queued.enqueued_at,
+                attempts=queued.attempts,
+                next_attempt=queued.next_attempt,
+                last_error=queued.last_error,
+            )
+            for queued in self.queue.messages(zone)
+        )
+
+    def configure(self, peer: ConfiguredPeer) -> None:
+        """Put a configured peer into the directory."""
+        self.directory.put(Contact(peer.identity, ((peer.address, peer.port),), load_public_key(peer.public_key_file)))

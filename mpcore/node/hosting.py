@@ -1,0 +1,253 @@
+"""Zones that come in by transfer and go out by transfer, worked on in between: what combiner and signer share."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
+
+from mpcore.control.models import ServedRecord, Zone, ZoneRecords
+from mpcore.errors import NotFoundError, ZoneError
+from mpcore.names import ZoneName
+from mpcore.net.acl import Acl
+from mpcore.net.messages import NOTIFY, QUERY, SOA
+from mpcore.net.network import Address
+from mpcore.net.notify import Notifiable, Notifier, NotifyReceiver
+from mpcore.net.remote import Remote
+from mpcore.net.secondary import SecondaryZone, ZoneState
+from mpcore.net.transfer import TransferServer
+from mpcore.node.base import Node
+from mpcore.node.runtime import Runtime
+from mpcore.node.settings import NodeSettings, ZoneSettings
+from mpcore.zone import owners
+from mpcore.zone.roles import ZoneRoles
+from mpcore.zone.rrset import record_text, type_text
+from mpcore.zone.version import ZoneVersion
+
+__all__ = ("HostingNode", "source_host", "zone_view")
+
+logger = logging.getLogger(__name__)
+
+AXFR, IXFR = 252, 251
+
+
+def source_host(settings: NodeSettings) -> str | None:
+    """The address to send from: the first listened on, so that others know us by it; ``None`` for a wildcard."""
+    address = settings.listen[0].address
+    return None if address in ("0.0.0.0", "::") else address
+
+
+def zone_view(
+    settings: ZoneSettings,
+    secondary: SecondaryZone,
+    roles: ZoneRoles | None,
+    identities: Sequence[str],
+    served: ZoneVersion | None,
+    group: str | None = None,
+    error: str | None = None,
+) -> Zone:
+    """A zone as the control API shows it.
+
+    :param identities: ours in HSYNC3: the agent's own, or those of the agents of a combiner or signer.
+    """
+    own = next((identity for identity in identities if roles and roles.provider_of(identity)), None)
+    view = Zone(
+        name=settings.name,
+        state=secondary.state.value if error is None else "error",
+        serial=served.serial if served is not None else None,
+        records=served.record_count if served is not None else None,
+        refreshed_at=secondary.refreshed_at,
+        primary=f"{settings.primaries[0].address}:{settings.primaries[0].port}",
+        error=error or secondary.error,
+        group=group,
+    )
+    if roles is None:
+        return view
+    return view.model_copy(
+        update={
+            "label": roles.label_of(own) if own else None,
+            "providers": {provider.label: provider.identity for provider in roles.providers},
+            "servers": tuple(roles.servers),
+            "signers": tuple(roles.signers),
+            "auditors": tuple(roles.auditors),
+            "nsmgmt": roles.nsmgmt,
+            "parentsync": roles.parentsync,
+            "options": roles.options(own) if own else (),
+        }
+    )
+
+
+class _Listeners(Mapping[bytes, Notifiable]):
+    """Who wants to know of a NOTIFY, by apex: all secondaries that the node keeps of the zone."""
+
+    def __init__(self, node: HostingNode) -> None:
+        self._node = node
+
+    def __getitem__(self, origin: bytes) -> Notifiable:
+        return _Listener(self._node.notifiable(origin))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._node.zone_settings)
+
+    def __len__(self) -> int:
+        return len(self._node.zone_settings)
+
+
+class _Listener:
+    """Several secondaries of one zone, from different primaries."""
+
+    def __init__(self, secondaries: Sequence[SecondaryZone]) -> None:
+        self._secondaries = secondaries
+
+    def notified(self, source: Address, serial: int | None = None) -> bool:
+        """Tell those that know *source* as a primary; ``False``: none does."""
+        accepted = [secondary.notified(source, serial) for secondary in self._secondaries]  # all are told
+        return any(accepted)
+
+
+class HostingNode(Node):
+    """A node with customer zones: secondaries in, notifications and transfers out."""
+
+    def __init__(self, settings: NodeSettings, zones: Sequence[ZoneSettings], runtime: Runtime) -> None:
+        super().__init__(settings, runtime)
+        self.zone_settings: dict[bytes, ZoneSettings] = {ZoneName(zone.name).owner: zone for zone in zones}
+        self.secondaries: dict[bytes, SecondaryZone] = {}
+        self.roles: dict[bytes, ZoneRoles | None] = {}
+        self.zone_errors: dict[bytes, str] = {}
+        self._targets: dict[bytes, Sequence[Remote]] = {
+            origin: zone.secondaries for origin, zone in self.zone_settings.items()
+        }
+        self._acls = {origin: Acl.for_servers(targets) for origin, targets in self._targets.items()}
+        host = source_host(settings)
+        self.notifier = Notifier(
+            runtime.network,
+            self._targets,
+            self.keyring,
+            clock=runtime.clock,
+            random=runtime.random,
+            local_host=host,
+        )
+        transfers = TransferServer(self.served, self._acls)
+        self.server.register(transfers.handle, QUERY, AXFR)
+        self.server.register(transfers.handle, QUERY, IXFR)
+        self.server.register(NotifyReceiver(_Listeners(self)).handle, NOTIFY, SOA)
+        for origin, zone in self.zone_settings.items():
+            self.secondaries[origin] = self.make_secondary(origin, zone.primaries, partial(self._arrived, origin))
+
+    def make_secondary(
+        self, origin: bytes, primaries: Sequence[Remote], on_version: Callable[[ZoneVersion], Awaitable[None]]
+    ) -> SecondaryZone:
+        """A secondary of *origin* that calls *on_version* with each new version."""
+        return SecondaryZone(
+            self.runtime.network,
+            origin,
+            primaries,
+            self.keyring,
+            clock=self.clock,
+            random=self.runtime.random,
+            min_refresh=self.settings.min_refresh,
+            max_refresh=self.settings.max_refresh,
+            on_version=on_version,
+            on_state=self._state_changed,
+            local_host=source_host(self.settings),
+        )
+
+    async def start(self) -> None:
+        await self.tasks.start(self.notifier.run)
+        for secondary in self.secondaries.values():
+            self.tasks.start_soon(secondary.run)
+
+    async def _arrived(self, origin: bytes, version: ZoneVersion) -> None:
+        """A new version came from the primary."""
+        name = owners.to_text(origin)
+        try:
+            roles = ZoneRoles.from_version(version)
+        except ZoneError as error:
+            # The version in service stays: a mistake in HSYNC3 must not change who may do what.
+            self.zone_errors[origin] = str(error)
+            self.warn(f"zone {name}", f"{name}: {error}")
+            self.changed("zone", name)
+            return
+        self.zone_errors.pop(origin, None)
+        self.warn(f"zone {name}", None)
+        await self.incoming(origin, version, roles)
+        self.changed("zone", name)
+        if all(zone in self.served for zone in self.zone_settings):
+            self.mark_ready()
+
+    def _state_changed(self, secondary: SecondaryZone) -> None:
+        name = owners.to_text(secondary.origin)
+        if secondary.state is ZoneState.EXPIRED:
+            # RFC 1035, section 4.3.5: a zone that could not be refreshed for so long is not to be trusted.
+            self.served.pop(secondary.origin, None)
+            self.warn(f"expired {name}", f"{name} has expired: its primary has not answered for too long")
+        else:
+            self.warn(f"expired {name}", None)
+        self.changed("zone", name)
+
+    def notifiable(self, origin: bytes) -> Sequence[SecondaryZone]:
+        """The secondaries kept of a zone; :raises KeyError: it is none of ours."""
+        return [self.secondaries[origin]]
+
+    @abstractmethod
+    async def incoming(self, origin: bytes, version: ZoneVersion, roles: ZoneRoles | None) -> None:
+        """Work on a new version from the primary and publish the result."""
+
+    def publish(self, version: ZoneVersion) -> None:
+        """Serve *version* from now on and tell the secondaries; its serial is durable already."""
+        self.served[version.origin] = version
+        self.notifier.notify(version)
+        self.changed("zone", owners.to_text(version.origin))
+
+    def identities(self) -> Sequence[str]:
+        """Our identities in HSYNC3."""
+        return ()
+
+    def origin_of(self, origin: bytes, owner: bytes, rdtype: int, rdata: bytes) -> str:
+        """Where a served record comes from: ``owner``, ``signer``, or the identity of an agent."""
+        return "owner"
+
+    def zone_origin(self, zone: str) -> bytes:
+        """Apex of a configured zone; :raises NotFoundError: it is none of ours."""
+        try:
+            origin = ZoneName(zone).owner
+        except ValueError as error:
+            raise NotFoundError(str(error)) from None
+        if origin not in self.zone_settings:
+            raise NotFoundError(f"{zone} is not a zone of {self.identity}")
+        return origin
+
+    def zones(self) -> list[Zone]:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        return [
+            zone_view(
+                zone,
+                self.secondaries[origin],
+                self.roles.get(origin),
+                self.identities(),
+                self.served.get(origin),
+                error=self.zone_errors.get(origin),
+            )
+            for origin, zone in self.zone_settings.items()
+        ]
+
+    def zone_records(self, zone: str, limit: int) -> ZoneRecords:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        origin = self.zone_origin(zone)
+        version = self.served.get(origin)
+        if version is None:
+            raise NotFoundError(f"{zone} is not loaded yet")
+        records: list[ServedRecord] = []
+        for owner, rrset in version.rrsets():
+            for rdata in rrset.rdatas:
+                if len(records) >= limit:
+                    return ZoneRecords(zone=zone, serial=version.serial, records=tuple(records), truncated=True)
+                records.append(
+                    ServedRecord(
+                        record=record_text(owner, rrset.rdtype, rrset.ttl, rdata),
+                        type=type_text(rrset.rdtype),
+                        origin=self.origin_of(origin, owner, rrset.rdtype, rdata),
+                    )
+                )
+        return ZoneRecords(zone=zone, serial=version.serial, records=tuple(records))

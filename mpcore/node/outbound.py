@@ -1,0 +1,116 @@
+"""One message to one peer: sealed, sent as NOTIFY(CHUNK) over TCP, its inline answer opened and checked."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+
+from mpcore.errors import DeliveryError, ExchangeError, RemoteError
+from mpcore.net.client import exchange
+from mpcore.node.directory import Contact, Directory
+from mpcore.node.runtime import Runtime
+from mpcore.wire import frame
+from mpcore.wire.messages import Acknowledgement, Message, decode_acknowledgement
+from mpcore.wire.seal import PrivateKey
+
+__all__ = ("Outbound",)
+
+logger = logging.getLogger(__name__)
+
+_LARGEST_DATA = 60000  #: octets of option data; one DNS message carries 65,535
+
+
+class Outbound:
+    """Sends messages, and keeps the statistics of :class:`~mpcore.node.directory.Directory`.
+
+    :param identity: our identity, suffix of every QNAME sent.
+    :param concurrency: exchanges under way at once.
+    :param local_host: source address, or ``None`` for the system's choice.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        key: PrivateKey,
+        directory: Directory,
+        runtime: Runtime,
+        *,
+        concurrency: int = 64,
+        timeout: float = 5.0,
+        local_host: str | None = None,
+    ) -> None:
+        self._identity, self._key, self._directory, self._runtime = identity, key, directory, runtime
+        self._slots = anyio.Semaphore(concurrency)
+        self._timeout = timeout
+        self._local_host = local_host
+
+    async def exchange(self, contact: Contact, message: Message, distribution_id: str) -> Acknowledgement:
+        """Send *message* and return the inline answer.
+
+        :raises DeliveryError: the peer cannot be reached, refused, or did not prove that the answer is its own; the
+            text says which.
+        """
+        traffic = self._directory.traffic(contact.identity)
+        started = self._runtime.clock.now()
+        try:
+            async with self._slots:
+                acknowledgement = await self._exchange(contact, message, distribution_id)
+        except DeliveryError as error:
+            traffic.last_error = str(error)
+            raise
+        traffic.sent[message.TYPE] = traffic.sent.get(message.TYPE, 0) + 1
+        now = self._runtime.clock.now()
+        traffic.last_acknowledged = now
+        traffic.round_trip = now - started
+        traffic.last_error = None
+        return acknowledgement
+
+    async def _exchange(self, contact: Contact, message: Message, distribution_id: str) -> Acknowledgement:
+        data = self._runtime.sealing.seal(
+            message.to_json(), self._key, contact.key, contact.identity, self._runtime.clock.now()
+        )
+        if len(data) > _LARGEST_DATA:
+            raise DeliveryError(f"the sealed {message.TYPE} has {len(data)} octets, more than one DNS message carries")
+        request_id = self._runtime.random.getrandbits(16)
+        octets = frame.encode_notify(request_id, distribution_id, self._identity, data=data)
+        answer = await self._deliver(contact, octets)
+        try:
+            response = frame.decode_response(answer, request_id)
+        except RemoteError as error:
+            raise DeliveryError(f"unreadable answer: {error}") from None
+        if response.rcode != 0:
+            raise DeliveryError(f"answered with rcode {response.rcode}")
+        if response.data is None:
+            raise DeliveryError("answered without a confirmation")
+        if response.format != frame.FORMAT_SEALED:
+            raise DeliveryError("answered in clear text, which proves nothing")
+        try:
+            opened = self._runtime.sealing.unseal(response.data, contact.key, self._key)
+            acknowledgement = decode_acknowledgement(opened)
+        except RemoteError as error:
+            raise DeliveryError(f"the confirmation cannot be used: {error}") from None
+        if acknowledgement.distribution_id != distribution_id:
+            raise DeliveryError("the confirmation is for another distribution")
+        if acknowledgement.type not in ("confirm", "ping_confirm"):
+            raise DeliveryError(f"answered {acknowledgement.type}: {acknowledgement.message or 'no reason given'}")
+        if not acknowledgement.received:
+            raise DeliveryError(f"answered {acknowledgement.status!r}: {acknowledgement.message or 'no reason given'}")
+        return acknowledgement
+
+    async def _deliver(self, contact: Contact, octets: bytes) -> bytes:
+        failures = []
+        for host, port in contact.addresses:
+            try:
+                return await exchange(
+                    self._runtime.network,
+                    octets,
+                    host,
+                    port,
+                    over_tcp=True,
+                    timeout=self._timeout,
+                    local_host=self._local_host,
+                )
+            except ExchangeError as error:
+                failures.append(f"{host} port {port}: {error}")
+        raise DeliveryError("; ".join(failures) or "no address known")
