@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -215,6 +215,9 @@ class AgentNode(AgentService):
             time=rfc3339(self.clock.now()),
             rfi_type=kind,
         )
+
+    def ready_recipients(self) -> Iterable[str]:
+        return self._ready_peers
 
     # ------------------------------------------------------------------ zones
 

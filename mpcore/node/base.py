@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -219,7 +219,14 @@ class Node(ABC):
         stored: dict[str, Any] = {}
         await self.database.read(load)
         self.queue = delivery.DeliveryQueue()
-        self._restored = self.queue.restore(stored.get(delivery.KIND, {}), self.clock.now())
+        now = self.clock.now()
+        self._restored = self.queue.restore(stored.get(delivery.KIND, {}), now)
+        for recipient in self.ready_recipients():
+            self._restored += self.queue.recipient_ready(recipient, now)
+
+    def ready_recipients(self) -> Iterable[str]:
+        """Identities to which messages can be delivered now: the configured peers."""
+        return self.directory.identities()
 
     def mark_ready(self) -> None:
         """Everything that has to be loaded is loaded."""
@@ -325,6 +332,7 @@ class Node(ABC):
         except StoreFullError:
             self.warn("disk", f"the disk is full: {self.database.path} takes no changes, nothing new is accepted")
             await self.reload()
+            self.tasks.start_soon(self.perform, _QUEUE, self._restored)
             raise
         except StoreError:
             logger.exception("the database failed; the node stops")

@@ -56,6 +56,10 @@ class Directory:
         """The contact, or ``None``: not configured and not discovered yet."""
         return self._contacts.get(identity)
 
+    def identities(self) -> tuple[str, ...]:
+        """All identities with a contact."""
+        return tuple(self._contacts)
+
     def traffic(self, identity: str) -> Traffic:
         """Traffic with *identity*; kept for known contacts only, so that strangers cost no memory."""
         found = self._traffic.get(identity)

@@ -106,7 +106,9 @@ class Inbound:
             notify = frame.decode_notify(request.octets)
         except FrameError as error:
             logger.info("malformed CHUNK message from %s: %s", request.source[0], error)
-            return frame.encode_response(request.octets, error.rcode or _FORMERR, authoritative=True)
+            if error.rcode is None:
+                return None
+            return frame.encode_response(request.octets, error.rcode, authoritative=True)
         rcode, answer = await self._open(notify, now)
         if rcode is None:
             return frame.encode_response(notify, 0, answer)
