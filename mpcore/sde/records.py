@@ -85,6 +85,8 @@ def read_record(text: str, rrtype: str, apex: bytes) -> ContributedRecord:
     :param apex: owner that it must have, canonical wire octets.
     :raises RecordError: it breaks a rule; the message is fit for a ``rejected_items`` reason.
     """
+    if any(character < " " and character != "\t" for character in text):
+        raise RecordError("a record is one line without control characters")
     owner, rdtype, ttl, rdata = parse_record(text)
     if rdtype != RDATA_TYPES.get(rrtype):
         raise RecordError(f"the record has type {type_text(rdtype)}, the operation is for {rrtype}")
@@ -105,6 +107,8 @@ def read_any_record(text: str, apex: bytes) -> ContributedRecord:
 
     :raises RecordError: it breaks a rule.
     """
+    if any(character < " " and character != "\t" for character in text):
+        raise RecordError("a record is one line without control characters")
     owner, rdtype, ttl, rdata = parse_record(text, apex)
     rrtype = type_text(rdtype)
     if rrtype not in RDATA_TYPES:
