@@ -46,6 +46,7 @@ from mpcore.control.models import (
     Zone,
     ZoneRecords,
 )
+from mpcore.control.service import ControlService
 from mpcore.errors import (
     ConfigError,
     DeliveryError,
@@ -125,7 +126,7 @@ class Node(ABC):
     """A role at work; also its :class:`~mpcore.control.service.ControlService`.
 
     :param settings: see :mod:`mpcore.node.settings`.
-    :param runtime: the world around it.
+    :param runtime: the world around it; an event loop must be running.
     :raises ConfigError: a file that the settings name cannot be used.
     """
 
@@ -146,13 +147,19 @@ class Node(ABC):
         self.server.register(self.inbound.handle, NOTIFY, CHUNK_TYPE)
         self.server.register_query(self._responder_answer)
         self.queue = delivery.DeliveryQueue()
-        self.started_at = 0.0
+        self.started_at = runtime.clock.now()
+        self.event_log = EventLog(start=int(self.started_at * 1000))
         self.warnings: dict[str, str] = {}
         self._machines: dict[str, Callback] = {_QUEUE: self._queue_timer}
         self._dirty: dict[tuple[str, str], None] = {}
         self._dirtied = anyio.Event()
         self._ready = False
-        self._distribution = 0
+        self._distribution = int(self.started_at) & 0xFFFFFFFF
+
+    @property
+    def service(self) -> ControlService:
+        """What the node offers to its operator."""
+        return self
 
     # ------------------------------------------------------------------ life
 
@@ -162,9 +169,6 @@ class Node(ABC):
         :raises StoreError: the database cannot be used.
         :raises OSError: an address cannot be bound.
         """
-        self.started_at = self.clock.now()
-        self._distribution = int(self.started_at) & 0xFFFFFFFF
-        self.event_log = EventLog(start=int(self.started_at * 1000))
         self.database = await self.open_database(self.settings.state_dir / "state.sqlite3")
         try:
             await self.reload()
