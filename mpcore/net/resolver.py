@@ -11,8 +11,9 @@ names), that there may be an unsigned one, or that there is no zone cut (RFC 403
 ever waits for steps nearer to the root, so questions that wait for each other's steps cannot wait in a circle.
 
 **Multi-signer zones** (RFC 8901): an RRset is secure if *any* of its signatures verifies with a key of the validated
-DNSKEY RRset, and that RRset if *any* key that the DS names signed it.  When a signature is by a key that a remembered
-DNSKEY RRset lacks, the DNSKEY RRset is fetched anew before the answer is called bogus.
+DNSKEY RRset, and that RRset if *any* key that the DS names signed it.  Before an answer is called bogus, the steps of
+its chain that have been remembered for a second or more are taken anew: keys may have been added, a zone delegated, or
+its DS removed, and providers do not change all at the same moment.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import dns.dnssectypes
@@ -40,7 +41,6 @@ from dns.rdtypes.ANY.DNSKEY import DNSKEY
 from dns.rdtypes.ANY.DS import DS
 from dns.rdtypes.ANY.RRSIG import RRSIG
 
-from mpcore.actions import RandomSource
 from mpcore.errors import ConfigError, ResolutionError
 from mpcore.net.clock import Clock
 from mpcore.net.network import Address, Network
@@ -59,6 +59,9 @@ from mpcore.net.resolver_validation import (
     verify_rrset,
 )
 
+if TYPE_CHECKING:
+    from mpcore.actions import RandomSource
+
 __all__ = (
     "Answer",
     "Resolver",
@@ -75,7 +78,7 @@ _A, _CNAME, _DNAME, _DS, _DNSKEY = RdataType.A, RdataType.CNAME, RdataType.DNAME
 _DENIAL_TYPES = (RdataType.NSEC, RdataType.NSEC3)
 #: Types that are not data, or that cannot be validated as an RRset of their own.
 _UNASKABLE = frozenset({0, 41, 46, *range(128, 256), 249, 250})
-_NEW_KEYS_AFTER = 1.0  # seconds that a validated DNSKEY RRset is kept even if it lacks the key of a signature
+_KEPT_REGARDLESS = 1.0  # seconds that a step of a chain of trust is kept even if something does not validate with it
 
 
 def load_trust_anchors(path: str | Path) -> list[dns.rrset.RRset]:
@@ -361,7 +364,10 @@ class Resolver:
         flushes = self._flushes
 
         async def judge(reply: Reply) -> _Step:
-            return await self._judge(name, rdtype, reply.message, budget)
+            step = await self._judge(name, rdtype, reply.message, budget)
+            if step.security is Security.BOGUS and self._renew(name):
+                step = await self._judge(name, rdtype, reply.message, budget)
+            return step
 
         step = await self._until_not_bogus(name, rdtype, budget, judge, lambda step: step.security is Security.BOGUS)
         self._verdicts[step.security] += 1
@@ -431,8 +437,6 @@ class Resolver:
             try:
                 ttl, authority, verdict = self._verify_data(name, rrset, signatures, message, trust, budget)
             except ValidationError as error:
-                if self._renew(trust.keys.zone, error):
-                    return await self._judge_data(name, rdtype, rrset, message, budget)
                 verdict = _Trust(Security.BOGUS, reason=str(error), error=error.code)
         rcode, target = dns.rcode.NOERROR, None
         if rrset.name != name:
@@ -513,8 +517,6 @@ class Resolver:
             try:
                 rcode, ttl, verdict = self._verify_absence(name, rdtype, rcode, soa, ttl, message, trust, budget)
             except ValidationError as error:
-                if self._renew(trust.keys.zone, error):
-                    return await self._judge_absence(name, rdtype, message, budget)
                 verdict = _Trust(Security.BOGUS, reason=str(error), error=error.code)
         return _Step(
             rcode=rcode,
@@ -721,13 +723,17 @@ class Resolver:
                 return _Link(_Kind.UNSIGNED, now, now + ttl, reason=reason)
         return await self._until_not_bogus(apex, _DNSKEY, budget, judge, lambda link: link.kind is _Kind.BOGUS)
 
-    def _renew(self, zone: dns.name.Name, error: ValidationError) -> bool:
-        """Whether the failure may be due to keys that are newer than those remembered; if so, forget these."""
-        link = self._links.get(zone, self._clock.now())
-        if error.code != _EDE.DNSKEY_MISSING or link is None or self._clock.now() - link.since < _NEW_KEYS_AFTER:
-            return False
-        self._links.drop(zone)
-        return True
+    def _renew(self, name: dns.name.Name) -> bool:
+        """Forget the steps of the chain of trust to *name* that may be out of date; whether there were any."""
+        now, renewed = self._clock.now(), False
+        while True:
+            link = self._links.get(name, now)
+            if link is not None and now - link.since >= _KEPT_REGARDLESS:
+                self._links.drop(name)
+                renewed = True
+            if name in self._anchors or name == dns.name.root:
+                return renewed
+            name = name.parent()
 
     # --- work that several questions wait for ---
 

@@ -14,7 +14,7 @@ import ipaddress
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import dns.edns
 import dns.flags
@@ -26,7 +26,6 @@ import dns.rdatatype
 import dns.rrset
 from dns.rdatatype import RdataType
 
-from mpcore.actions import RandomSource
 from mpcore.errors import ExchangeError, ResolutionError
 from mpcore.net.client import exchange
 from mpcore.net.clock import Clock
@@ -34,6 +33,9 @@ from mpcore.net.network import Address, Network
 from mpcore.net.resolver_cache import BoundedMap
 from mpcore.net.resolver_types import Budget, BudgetError, ResolverLimits
 from mpcore.net.resolver_validation import find_rrset
+
+if TYPE_CHECKING:
+    from mpcore.actions import RandomSource
 
 __all__ = ("ForwardingUpstream", "IterativeUpstream", "Reply", "Servers", "Traffic", "Upstream")
 
@@ -132,7 +134,7 @@ class Servers:
         """How long to wait for an answer, in seconds."""
         known = self._behaviour(server, now)
         usual = 0.4 if known.round_trip == 0.0 else max(0.2, 4 * known.round_trip)
-        return min(self._longest, usual * (1 << min(known.timeouts, 4)))
+        return min(self._longest, usual * (1 << min(known.timeouts, 2)))
 
     def answered(self, server: Address, seconds: float, now: float) -> None:
         """*server* answered after *seconds*."""
@@ -484,7 +486,10 @@ def _is_answer(message: dns.message.Message, name: dns.name.Name, rdtype: RdataT
     if message.rcode() not in _ANSWERING or not message.flags & dns.flags.AA:
         return False
     if message.answer:
-        return True
+        return any(
+            rrset.name == name or (rrset.rdtype == dns.rdatatype.DNAME and name.is_subdomain(rrset.name))
+            for rrset in message.answer
+        )
     # Without SOA (RFC 2308, section 2.2) it is still an answer; with the SOA of another tree it is not, and neither is
     # the child's denial of DS, which only its parent can deny.
     return all(

@@ -66,6 +66,10 @@ peer IN TYPE65285 \\# 24 01027031056167656e74027031076578616d706c6500012e
 """
         + "".join(f'big IN TXT "{index:04}{"x" * 200}"\n' for index in range(12)),
     ),
+    # These three are on the server of their parent, which gives no referral to them.
+    "deep.secure.example.": ("children", "nsec3", ""),
+    "plain.secure.example.": ("children", "", ""),
+    "far.away.secure.example.": ("children", "nsec", ""),
     "hashed.example.": ("children", "nsec3", '*.wild IN TXT "expanded"\na.b.c IN A 192.0.2.2\n'),
     "iterated.example.": ("children", "nsec3 -t 200", '*.wild IN TXT "expanded"\n'),
     "unsigned.example.": ("children", "", '*.wild IN TXT "expanded"\nalias IN CNAME www.secure.example.\n'),
@@ -107,6 +111,15 @@ _QUESTIONS = [
     ("www.tree.secure.example.", "A", "secure"),
     ("nothing.tree.secure.example.", "A", "secure"),
     ("tree.secure.example.", "DNAME", "secure"),
+    ("www.deep.secure.example.", "A", "secure"),
+    ("nothing.deep.secure.example.", "A", "secure"),
+    ("deep.secure.example.", "DS", "secure"),
+    ("deep.secure.example.", "DNSKEY", "secure"),
+    ("www.plain.secure.example.", "A", "insecure"),
+    ("nothing.plain.secure.example.", "A", "insecure"),
+    ("plain.secure.example.", "DS", "secure"),
+    ("www.far.away.secure.example.", "A", "secure"),
+    ("away.secure.example.", "A", "secure"),
     ("www.hashed.example.", "A", "secure"),
     ("www.hashed.example.", "AAAA", "secure"),
     ("nothing.hashed.example.", "A", "secure"),
@@ -169,10 +182,10 @@ class _Hierarchy:
     # --- zones ---
 
     def build(self) -> None:
-        delegations = {"example.": "", "optout.": ""}
-        for zone, (role, how, records) in _ZONES.items():
-            parent = zone.split(".", 1)[1]
-            text = self._zone(zone, records + self._child_servers(zone, role))
+        delegations = dict.fromkeys(("example.", "optout.", *_ZONES), "")
+        for zone, (role, how, records) in sorted(_ZONES.items(), key=lambda item: -item[0].count(".")):
+            parent = zone.split(".", 2)[2] if zone == "far.away.secure.example." else zone.split(".", 1)[1]
+            text = self._zone(zone, records + self._child_servers(zone, role) + delegations.pop(zone))
             ds = self._publish(zone, text, role, how)
             if zone == "wrongds.example.":
                 ds = re.sub(r"[0-9a-f]{8}\s*$", "00000000\n", ds)
@@ -254,7 +267,7 @@ class _Hierarchy:
         if how == "opt-out":  # ldns makes NSEC3 records even for delegations that opt-out would leave out
             base.write_text(base.read_text() + Path(f"{key}.key").read_text())
             command = ["dnssec-signzone", "-A", "-3", "abcd", "-H", "1", "-z", "-P", "-o", zone, "-f", str(signed)]
-            subprocess.run([*command, str(base), key], check=True, capture_output=True, text=True)
+            subprocess.run([*command, str(base), key], cwd=self.directory, check=True, capture_output=True, text=True)
             return signed
         kind, *options = how.split()
         command = ["ldns-signzone", "-o", zone, "-f", str(signed)]
