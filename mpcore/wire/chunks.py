@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from mpcore.errors import FrameError, MessageError, PolicyError
@@ -27,6 +28,7 @@ MAX_CHUNKS: Final = 1024
 _INLINE_OVERHEAD: Final = 41
 
 
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What the receiver learns from sequence 0.
 
@@ -34,10 +36,8 @@ class Manifest:
     :ivar payload: the payload, if it lies in the manifest.
     """
 
-    __slots__ = ("chunk_count", "payload")
-
-    def __init__(self, chunk_count: int, payload: bytes | None) -> None:
-        self.chunk_count, self.payload = chunk_count, payload
+    chunk_count: int
+    payload: bytes | None = None
 
 
 def split(
@@ -102,7 +102,7 @@ def decode_manifest(chunk: CHUNK) -> Manifest:
     if count:
         if chunk.total != count:
             raise FrameError("manifest: the record counts other chunks than the manifest")
-        return Manifest(count, None)
+        return Manifest(count)
     text = members.get("payload")
     if not isinstance(text, str):
         raise FrameError("manifest: no chunks and no payload")
