@@ -368,9 +368,10 @@ def test_a_late_rising_edge_does_not_delay_the_others(count: int) -> None:
 
 @pytest.mark.parametrize("count", [2, 3, 5, 8])
 def test_with_ten_percent_loss_nearly_all_elections_end_within_five_seconds(count: int) -> None:
-    times = [first_election("P" * count, seed, 120, loss=0.1, duplication=0.05) for seed in range(200)]
+    seeds = 200 if count < 8 else 100
+    times = [first_election("P" * count, seed, 120, loss=0.1, duplication=0.05) for seed in range(seeds)]
     assert all(took is not None for took in times)
-    assert sum(1 for took in times if took is not None and took <= 5.0) >= 198
+    assert sum(1 for took in times if took is not None and took <= 5.0) >= 0.99 * seeds
 
 
 def test_reelection_has_one_round_and_one_caller() -> None:
