@@ -13,14 +13,19 @@ import dns.message
 import dns.opcode
 import dns.rcode
 import dns.rdatatype
+import dns.rrset
+import dns.tsig
 import pytest
 
 from mpcore.errors import ExchangeError
 from mpcore.net.client import exchange, query
+from mpcore.net.clock import SystemClock
 from mpcore.net.framing import MessageStream
 from mpcore.net.messages import empty_reply
 from mpcore.net.network import Address, InternetNetwork, Listener, UDPSocket
 from mpcore.net.server import Answer, DnsServer, Request, ServerLimits, reply
+from mpcore.zone.owners import from_text
+from mpcore.zone.tsig import TsigKey, find_signature, sign_message
 
 pytestmark = pytest.mark.anyio
 
@@ -350,3 +355,63 @@ async def test_an_address_in_use_is_an_error_at_start() -> None:
     with pytest.raises(OSError, match="not a numeric"):
         await NETWORK.listen_tcp("localhost", 0)
     await listener.aclose()
+
+
+TSIG_KEY = TsigKey(from_text("k."), "hmac-sha256", bytes(32))
+
+
+@pytest.mark.parametrize("over_tcp", [False, True])
+@pytest.mark.parametrize("fast", [False, True])
+async def test_a_signed_request_gets_a_signed_answer(network: InternetNetwork, over_tcp: bool, fast: bool) -> None:
+    seen: list[bytes | None] = []
+
+    async def handler(request: Request) -> Answer:
+        seen.append(request.key.name if request.key else None)
+        return reply(request, 0)
+
+    server = DnsServer(network, [("127.0.0.1", 0)], keyring={TSIG_KEY.name: TSIG_KEY})
+    if fast:
+        server.register_query(lambda octets, source, tcp: empty_reply(octets, 0))
+    else:
+        server.register(handler, dns.opcode.QUERY)
+    query = dns.message.make_query("example.", "SOA", payload=1232)
+    right = dns.tsig.Key("k.", bytes(32), "hmac-sha256")
+    query.use_tsig(right)
+    async with serving(server) as address:
+        octets = await exchange(NETWORK, query.to_wire(), *address, over_tcp=over_tcp)
+        answer = dns.message.from_wire(octets, keyring=right, request_mac=query.mac)
+        assert answer.had_tsig
+        assert answer.rcode() == dns.rcode.NOERROR
+        if not fast:
+            assert seen == [b"\1k\0"]
+
+        for key, error in (
+            (dns.tsig.Key("k.", b"wrong" * 6, "hmac-sha256"), dns.tsig.PeerBadSignature),
+            (dns.tsig.Key("k.", bytes(32), "hmac-sha512"), dns.tsig.PeerBadKey),
+        ):
+            query = dns.message.make_query("example.", "SOA")
+            query.use_tsig(key)
+            with pytest.raises(error):
+                dns.message.from_wire(
+                    await exchange(NETWORK, query.to_wire(), *address, over_tcp=over_tcp),
+                    keyring=key,
+                    request_mac=query.mac,
+                )
+        query = dns.message.make_query("example.", "SOA")
+        query.use_tsig(dns.tsig.Key("unknown.", bytes(32), "hmac-sha256"))
+        octets = await exchange(NETWORK, query.to_wire(), *address, over_tcp=over_tcp)
+        assert octets[3] & 15 == dns.rcode.NOTAUTH
+        assert server.counters["signature failures"] == 3
+        assert len(seen) in (0, 1)
+
+
+async def test_a_request_signed_long_ago_is_refused_with_our_time() -> None:
+    server = DnsServer(NETWORK, [("127.0.0.1", 0)], keyring={TSIG_KEY.name: TSIG_KEY})
+    server.register_query(lambda octets, source, tcp: empty_reply(octets, 0))
+    octets, _ = sign_message(asks(), TSIG_KEY, SystemClock().now() - 1000)
+    async with serving(server) as address:
+        answer = await exchange(NETWORK, octets, *address)
+    signature = find_signature(answer)
+    assert signature is not None
+    assert (answer[3] & 15, signature.error, len(signature.other)) == (dns.rcode.NOTAUTH, 18, 6)
+    assert signature.mac
