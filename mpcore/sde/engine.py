@@ -15,21 +15,9 @@ confirmed: an answer to an old message cannot confirm a newer change.  A record 
 that no list names follows from what a ``replace`` means: after SUCCESS, or PARTIAL without ignored records, the set is
 in place save what was rejected.
 
-States of a record (the author's wish, and what the recipients that count said; auditors do not count):
-
-===============  ===========================================  ========================================================
-state            event                                        next
-===============  ===========================================  ========================================================
---               added by us, or in a SYNC                    pending
-pending          all answers final, all that may apply it     accepted; ignored if nobody may apply it
-                 accepted
-pending          a recipient rejected it                      rejected
-accepted, ...    deleted, or missing in a newer replace       pending-removal
-pending-removal  all answers final, none rejected             removed; forgotten after an hour
-pending-removal  a recipient refused the removal              stays, with the reason: it is gone from our set all the
-                                                              same, and every later message says so
-rejected         added again                                  pending: it is offered again
-===============  ===========================================  ========================================================
+The life of a record, from the author's wish and from what the recipients that count said, is :data:`TRANSITIONS`.
+Auditors do not count.  A removal that somebody refuses keeps waiting, with the reason: the record is gone from our set
+all the same, and every later message says so.
 
 Everything is stored with ``Store`` actions; all that one call returns belongs into one database write, together with
 the queue entries that its durable ``Send`` actions make.  After :meth:`SynchronisedData.restore` the engine goes on
@@ -45,6 +33,7 @@ from typing import Any, Final, Literal
 from mpcore.actions import Action, Send, SetTimer
 from mpcore.control.models import RecordState, SdeRecord, Transaction, TransactionState, Wait
 from mpcore.errors import NotFoundError, NotReadyError, PolicyError, RecordError, RemoteError
+from mpcore.machine import ANY, Transition
 from mpcore.names import ZoneName
 from mpcore.sde.actions import KeysPropagated, TransactionChanged, ZoneChanged
 from mpcore.sde.confirm import make_confirm, read_status
@@ -67,7 +56,24 @@ from mpcore.sde.records import RDATA_TYPES, ContributedRecord, read_any_record, 
 from mpcore.wire.messages import MAX_OPERATIONS, MAX_RECORDS, Confirm, Operation, Rfi, Sync, Update, rfc3339
 from mpcore.zone.roles import SYNCHRONISED_TYPES, ZoneRoles
 
-__all__ = ("LIFETIME", "REMOVED_VISIBLE", "SynchronisedData")
+__all__ = ("LIFETIME", "REMOVED_VISIBLE", "TRANSITIONS", "SynchronisedData")
+
+TRANSITIONS: Final = (
+    Transition(ANY, "added by us, or by its author", "", "pending", "send the set"),
+    Transition("pending", "answer", "all final, all that may apply it accepted", "accepted", ""),
+    Transition("pending", "answer", "all final, nobody may apply it", "ignored", ""),
+    Transition("pending", "answer", "a recipient rejected it", "rejected", "keep the reason"),
+    Transition("accepted", "answer", "a recipient rejected it", "rejected", "keep the reason"),
+    Transition("rejected", "answer", "nobody rejects it any more", "pending", ""),
+    Transition("ignored", "roles changed", "somebody may apply it", "pending", "send the set"),
+    Transition("pending", "removed by us, or by its author", "", "pending-removal", "send the set"),
+    Transition("accepted", "removed by us, or by its author", "", "pending-removal", "send the set"),
+    Transition("ignored", "removed by us, or by its author", "", "pending-removal", "send the set"),
+    Transition("rejected", "removed by us, or by its author", "", "pending-removal", "send the set"),
+    Transition("pending-removal", "answer", "a recipient refused the removal", "pending-removal", "keep the reason"),
+    Transition("pending-removal", "answer", "all final, none rejected", "removed", "forget it after an hour"),
+)
+"""The life of a record."""
 
 LIFETIME: Final = 86400.0
 """Seconds for which messages and finished changes are remembered: as long as a queue keeps trying."""
@@ -379,7 +385,7 @@ class SynchronisedData:
             if entry.record.key == wanted.key and entry.record.ttl == wanted.ttl
         )
         change = Change(
-            id=f"tx-{self._new_nonce()[:16]}",
+            id=self._transaction_id(),
             zone=zone,
             operation=operation,
             text=entry.record.text,
@@ -546,6 +552,11 @@ class SynchronisedData:
 
     def _fresh_id(self) -> str:
         while (fresh := self._new_distribution_id()) in self._ledger.distributions:
+            pass
+        return fresh
+
+    def _transaction_id(self) -> str:
+        while (fresh := f"tx-{self._new_nonce()[-16:]}") in self._ledger.changes:
             pass
         return fresh
 
