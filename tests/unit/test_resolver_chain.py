@@ -240,6 +240,67 @@ async def test_octets_changed_on_the_way_never_make_secure_data() -> None:
     assert verdicts == {"secure", "bogus", "unusable"}
 
 
+def _expanded(signer: Signer, owner: dns.name.Name, rdtype: str, *rdata: str) -> list[dns.rrset.RRset]:
+    """An RRset at *owner* with the signature of the same RRset at the wildcard beside it."""
+    wildcard = dns.rrset.from_text(dns.name.Name((b"*", *owner.labels[1:])), 300, "IN", rdtype, *rdata)
+    signature = signer.sign(wildcard)[0]
+    return [dns.rrset.from_text(owner, 300, "IN", rdtype, *rdata), dns.rrset.from_rdata(owner, 300, signature)]
+
+
+@anyio_test
+async def test_a_wildcard_does_not_stand_in_for_a_name_that_may_exist() -> None:
+    """RFC 4035, section 5.3.4: the expansion needs proof that the name itself does not exist."""
+    signer = Signer()
+
+    class WithoutProof(Zone):
+        async def __call__(self, request: Request) -> bytes:
+            query = dns.message.from_wire(request.octets)
+            if query.question[0].rdtype != dns.rdatatype.A:
+                return await super().__call__(request)
+            response = dns.message.make_response(query)
+            response.flags |= dns.flags.AA
+            response.answer = _expanded(signer, query.question[0].name, "A", "192.0.2.9")
+            return response.to_wire()
+
+    async with resolving([signer], WithoutProof([signer], [signer.key])) as (resolver, _):
+        with pytest.raises(ValidationError, match="wildcard") as caught:
+            await resolver.resolve("www.example.", "A")
+        assert caught.value.code == dns.edns.EDECode.NSEC_MISSING
+
+
+@anyio_test
+async def test_a_wildcard_ds_opens_no_zone() -> None:
+    """Whoever controls a key that a DS at a wildcard names does not get every name beside the wildcard."""
+    signer = Signer()
+    intruder = ed25519.Ed25519PrivateKey.generate()
+    child = dns.name.from_text("child.example.")
+    key: DNSKEY = dns.dnssec.make_dnskey(intruder.public_key(), "ED25519", 257)
+    ds = dns.dnssec.make_ds(child, key, "SHA256").to_text()
+
+    class Intruded(Zone):
+        async def __call__(self, request: Request) -> bytes:
+            query = dns.message.from_wire(request.octets)
+            question = query.question[0]
+            if question.name == ZONE:
+                return await super().__call__(request)
+            response = dns.message.make_response(query)
+            response.flags |= dns.flags.AA
+            if question.rdtype == dns.rdatatype.DS:
+                response.answer = _expanded(signer, child, "DS", ds)
+            else:
+                rrset = dns.rrset.from_text(question.name, 300, "IN", "A", "192.0.2.66")
+                if question.rdtype == dns.rdatatype.DNSKEY:
+                    rrset = dns.rrset.from_rdata(child, 300, key)
+                since, until = int(START) - 60, int(START) + 60
+                rrsig = dns.dnssec.sign(rrset, intruder, child, key, inception=since, expiration=until)
+                response.answer = [rrset, dns.rrset.from_rdata(rrset.name, 300, rrsig)]
+            return response.to_wire()
+
+    async with resolving([signer], Intruded([signer], [signer.key])) as (resolver, _):
+        with pytest.raises(ValidationError, match="made from a wildcard"):
+            await resolver.resolve("www.child.example.", "A")
+
+
 # --- trust anchors ---
 
 

@@ -416,6 +416,28 @@ async def test_whoever_waits_survives_the_cancellation_of_the_one_who_asks() -> 
         assert [addresses_of(answer) for answer in answers] == [["192.0.2.1"]]
 
 
+async def test_what_is_on_its_way_during_a_flush_is_not_remembered() -> None:
+    asked, proceed = anyio.Event(), anyio.Event()
+
+    class Slow(Script):
+        async def __call__(self, request: Request) -> bytes | None:
+            answer = await super().__call__(request)
+            asked.set()
+            await proceed.wait()
+            return answer
+
+    slow = Slow(records=["www.example. 300 IN A 192.0.2.1"])
+    async with world(root=root_of(FIRST), first=slow) as w:
+        resolver = w.resolver(timeout=5.0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(resolver.resolve, "www.example.", "A")
+            await asked.wait()
+            resolver.flush("www.example.")
+            slow.records = ["www.example. 300 IN A 192.0.2.2"]
+            proceed.set()
+        assert addresses_of(await resolver.resolve("www.example.", "A")) == ["192.0.2.2"]
+
+
 # --- hostile zones ---
 
 
@@ -467,7 +489,16 @@ async def test_work_for_one_question_is_bounded() -> None:
 
 async def test_addresses_from_outside_the_delegating_zone_are_not_believed() -> None:
     """The servers of example. say where the servers of other. are; that is none of their business."""
-    poisoned = example()
+    lie = rrsets(["www.sub.example. 300 IN A 192.0.2.99"])
+
+    def lying(query: dns.message.Message, response: dns.message.Message) -> dns.message.Message:
+        if w.servers["first"].asked["www.sub.example. A"] > 1:
+            response = dns.message.make_response(query)
+            response.flags |= dns.flags.AA
+            response.answer = lie
+        return response
+
+    poisoned = example(behave=lying)
     poisoned.delegations["sub.example."] = ["sub.example. 300 IN NS ns.other.", f"ns.other. 300 IN A {FIRST}"]
     root = root_of(FIRST)
     root.delegations["other."] = delegation("other.", SECOND)["other."]
