@@ -17,7 +17,7 @@ import dns.ipv6
 
 from mpcore.errors import MasterFileError, RecordError, ZoneError
 from mpcore.zone import owners
-from mpcore.zone.rrset import check_rdata, parse_rdata, parse_ttl, record_text, type_from_text, type_text
+from mpcore.zone.rrset import parse_rdata, parse_ttl, record_text, type_from_text, type_text
 from mpcore.zone.version import ZoneBuilder, ZoneVersion
 
 __all__ = ("MAX_INCLUDE_DEPTH", "read_master_file", "read_master_text", "write_master_lines", "write_master_text")
@@ -109,6 +109,7 @@ class _Reader:
         self.records: list[tuple[bytes, int, int, bytes]] = []
         self.open: list[Path] = []
         self.types: dict[str, int] = {}
+        self.last: tuple[str, bytes | None, bytes] = "", None, b""  # text and origin of the last owner, and what it is
 
     def finish(self, file: str) -> ZoneVersion:
         records, self.records = self.records, []
@@ -177,8 +178,8 @@ class _Reader:
                 raise RecordError("the first record has no owner")
             word, rest = _word(text)
         else:
-            word, rest = _word(text)
-            owner = owners.name_from_text(word, self.origin).lower()
+            name, rest = _word(text)
+            owner = self.named(name)
             word, rest = _word(rest)
         ttl: int | None = None
         classed = False
@@ -206,10 +207,18 @@ class _Reader:
                 raise RecordError("no TTL, neither here nor before")
         else:
             self.last_ttl = ttl
-        if self.zone is not None and not owners.is_subdomain(owner, self.zone):
-            raise RecordError(f"{owners.to_text(owner)} is not in {owners.to_text(self.zone)}")
         self.owner = owner
         self.records.append((owner, rdtype, ttl, rdata))
+
+    def named(self, text: str) -> bytes:
+        """The owner spelled *text*; records of one owner mostly stand together."""
+        if self.last[:2] == (text, self.origin):
+            return self.last[2]
+        owner = owners.name_from_text(text, self.origin).lower()
+        if self.zone is not None and not owners.is_subdomain(owner, self.zone):
+            raise RecordError(f"{owners.to_text(owner)} is not in {owners.to_text(self.zone)}")
+        self.last = text, self.origin, owner
+        return owner
 
     def rdata(self, rdtype: int, text: str) -> bytes:
         """RDATA; the commonest types without dnspython's tokenizer."""
@@ -223,9 +232,7 @@ class _Reader:
                     return dns.ipv6.inet_aton(text)
             except (dns.exception.SyntaxError, ValueError):
                 raise RecordError(f"{type_text(rdtype)}: {text!r} is not an address") from None
-        rdata = parse_rdata(rdtype, text, self.origin)
-        check_rdata(rdtype, rdata)
-        return rdata
+        return parse_rdata(rdtype, text, self.origin)
 
 
 def _word(text: str) -> tuple[str, str]:

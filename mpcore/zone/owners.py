@@ -26,6 +26,7 @@ __all__ = (
     "owner_of_key",
     "parent",
     "read_name",
+    "relative_key",
     "to_text",
     "wildcard_below",
 )
@@ -145,6 +146,36 @@ def canonical_key(owner: bytes) -> bytes:
     if not parts:
         return b""
     return b"\x00".join([_escape(part) for part in parts[::-1]]) + b"\x00"
+
+
+def relative_key(owner: bytes, origin: bytes) -> bytes | None:
+    """Sort key of *owner* relative to *origin*: its :func:`canonical_key` without that of the origin in front.
+
+    :return: empty for the origin itself, ``None`` for a name that is not at or below it.
+    """
+    cut = len(owner) - len(origin)
+    if cut < 0 or owner[cut:] != origin:
+        return None
+    if not cut:
+        return b""
+    offset = 0
+    parts = []
+    while offset < cut:
+        length = owner[offset]
+        offset += 1
+        parts.append(owner[offset : offset + length])
+        offset += length
+    if offset != cut:
+        return None
+    if len(parts) == 1:
+        key = parts[0] + b"\x00"
+        plain = key.find(b"\x00") == len(key) - 1
+    else:
+        parts.reverse()
+        parts.append(b"")
+        key = b"\x00".join(parts)
+        plain = key.count(b"\x00") == len(parts) - 1
+    return key if plain and b"\x01" not in key else canonical_key(owner[:cut] + ROOT)
 
 
 def owner_of_key(key: bytes, origin: bytes = ROOT) -> bytes:

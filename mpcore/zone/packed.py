@@ -14,10 +14,23 @@ from typing import Final
 
 from mpcore.zone.rrset import RRset, rrsig_ttl
 
-__all__ = ("count", "find", "pack", "records", "signatures", "start", "types", "unpack", "unpack_one", "update")
+__all__ = (
+    "count",
+    "find",
+    "pack",
+    "pack_records",
+    "records",
+    "signatures",
+    "start",
+    "types",
+    "unpack",
+    "unpack_one",
+    "update",
+)
 
 _HEAD: Final = Struct("!HHHIH")  # pointer, type, class, TTL, RDATA length
 _ENTRY: Final = Struct("!HHI")
+_SINGLE: Final = Struct("!HHHI")
 _POINTER: Final = 0xC00C
 _RRSIG: Final = 46
 
@@ -38,6 +51,9 @@ def _body(rrset: RRset) -> bytes:
 
 
 def _assemble(parts: list[tuple[int, int, bytes]]) -> bytes:
+    if len(parts) == 1:
+        rdtype, number, body = parts[0]
+        return _SINGLE.pack(1, rdtype, number, 10 + len(body)) + body
     parts.sort()
     offset = 2 + 8 * len(parts)
     directory = [len(parts).to_bytes(2, "big")]
@@ -52,6 +68,25 @@ def _assemble(parts: list[tuple[int, int, bytes]]) -> bytes:
 def pack(node: Mapping[int, RRset]) -> bytes:
     """Pack the RRsets of one owner; at least one."""
     return _assemble([(rrset.rdtype, len(rrset.rdatas), _body(rrset)) for rrset in node.values()])
+
+
+def pack_records(node: Mapping[int, tuple[int, list[bytes]]]) -> tuple[bytes, int]:
+    """Pack the records of one owner, given as type -> (TTL, RDATA in any order, duplicates allowed).
+
+    :return: the packed node and the number of records in it.
+    :raises RecordError: see :meth:`mpcore.zone.rrset.RRset.make`.
+    """
+    parts = []
+    total = 0
+    for rdtype, (ttl, rdatas) in node.items():
+        if len(rdatas) == 1 and rdtype != _RRSIG:
+            parts.append((rdtype, 1, _HEAD.pack(_POINTER, rdtype, 1, ttl, len(rdatas[0])) + rdatas[0]))
+            total += 1
+        else:
+            rrset = RRset.make(rdtype, ttl, rdatas)
+            parts.append((rdtype, len(rrset.rdatas), _body(rrset)))
+            total += len(rrset.rdatas)
+    return _assemble(parts), total
 
 
 def types(blob: bytes) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ dnspython.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Self
@@ -92,9 +93,13 @@ _COMPRESSIBLE: Final = frozenset({2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15, 17, 18, 21
 _LOWERED: Final = frozenset({2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15, 17, 18, 21, 24, 26, 30, 33, 35, 36, 39, 46})
 _ONE_NAME: Final = frozenset({2, 3, 4, 5, 7, 8, 9, 12, 39})
 
+_GENERIC: Final = re.compile(r"\s*\\#\s+([0-9]{1,5})((?:\s+[0-9A-Fa-f]+)*)\s*(?:;.*)?\Z")
 _STYLE: Final = dns.rdata.RdataStyle(
     origin=None, relativize=False, base64_chunk_separator="", hex_chunk_separator="", base64_chunk_size=0
 )
+# Types whose text dnspython always reads back, and those of which it does unless the last field is empty.
+_FAITHFUL: Final = frozenset({1, 2, 5, 6, 12, 13, 15, 16, 17, 28, 33, 35, 36, 39})
+_FAITHFUL_UNLESS_EMPTY: Final = frozenset({24, 43, 46, 48, 52, 59, 60})
 _UPPER_HEX: Final = frozenset({43, 59})  # DS, CDS: digests in upper case
 
 
@@ -306,26 +311,45 @@ def rdata_text(rdtype: int, rdata: bytes) -> str:
 def record_text(owner: bytes, rdtype: int, ttl: int, rdata: bytes) -> str:
     """One record on one line: owner, TTL, class, type and RDATA separated by tabs.
 
-    RDATA that dnspython cannot decode is written in the generic form (RFC 3597, section 5).
+    RDATA that dnspython cannot decode, or whose text it would not read back as the same octets, is written in the
+    generic form (RFC 3597, section 5).
     An RRSIG shows its Original TTL.
 
     :raises RecordError: *owner* is not a name.
     """
     try:
         text = rdata_text(rdtype, rdata)
+        faithful = rdtype in _FAITHFUL or _is_faithful(rdtype, rdata, text)
     except RecordError:
+        faithful = False
+    if not faithful:
         text = f"\\# {len(rdata)} {rdata.hex()}".rstrip()
     if rdtype == _RRSIG and len(rdata) >= 8:
         ttl = rrsig_ttl(rdata)
     return f"{owners.to_text(owner)}\t{ttl}\tIN\t{type_text(rdtype)}\t{text}"
 
 
+def _is_faithful(rdtype: int, rdata: bytes, text: str) -> bool:
+    if not text or text[-1] == " ":
+        return False
+    return rdtype in _FAITHFUL_UNLESS_EMPTY or parse_rdata(rdtype, text) == rdata
+
+
 def parse_rdata(rdtype: int, text: str, origin: bytes | None = owners.ROOT) -> bytes:
-    """RDATA from its presentation form or the generic form.
+    """RDATA from its presentation form or the generic form (RFC 3597, section 5).
+
+    The generic form is held to the same rules as octets from a transfer, see :func:`check_rdata`.
 
     :param origin: completes relative names; ``None`` refuses them.
     :raises RecordError: it does not parse.
     """
+    generic = _GENERIC.match(text)
+    if generic is not None:
+        octets = bytes.fromhex(generic[2]) if len("".join(generic[2].split())) % 2 == 0 else b""
+        if len(octets) != int(generic[1]):
+            raise RecordError(f"{type_text(rdtype)}: {generic[1]} octets announced in \\# form, but not given")
+        check_rdata(rdtype, octets)
+        return octets
     base = None if origin is None else dns.name.from_wire(origin, 0)[0]
     try:
         value = dns.rdata.from_text(

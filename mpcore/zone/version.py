@@ -49,7 +49,7 @@ class ZoneVersion:
     Owners are canonical wire octets (see :mod:`mpcore.zone.owners`).
     """
 
-    __slots__ = ("_origin_size", "_tree", "origin", "record_count", "soa")
+    __slots__ = ("_tree", "origin", "record_count", "soa")
 
     origin: bytes
     """Apex of the zone."""
@@ -60,7 +60,6 @@ class ZoneVersion:
 
     def __init__(self, origin: bytes, tree: Tree, record_count: int) -> None:
         self.origin = origin
-        self._origin_size = len(origin)
         self._tree = tree
         self.record_count = record_count
         apex = tree.get(b"")
@@ -287,26 +286,7 @@ class ZoneVersion:
 
     def _key(self, owner: bytes) -> bytes | None:
         """Sort key relative to the apex, or ``None`` for a name outside the zone."""
-        cut = len(owner) - self._origin_size
-        if cut < 0 or owner[cut:] != self.origin:
-            return None
-        if cut == 0:
-            return b""
-        offset = 0
-        parts = []
-        while offset < cut:
-            length = owner[offset]
-            offset += 1
-            parts.append(owner[offset : offset + length])
-            offset += length
-        if offset != cut:
-            return None
-        parts.reverse()
-        parts.append(b"")
-        key = b"\x00".join(parts)
-        if b"\x01" in key or key.count(b"\x00") != len(parts) - 1:
-            key = owners.canonical_key(owner[:cut] + owners.ROOT)
-        return key
+        return owners.relative_key(owner, self.origin)
 
     def _require(self, owner: bytes) -> bytes:
         key = self._key(owner)
@@ -394,34 +374,28 @@ class ZoneBuilder:
         apex = self._nodes.get(self.origin)
         if apex is None or _SOA not in apex:
             raise ZoneError(f"{owners.to_text(self.origin)} has no SOA record")
-        prefix = owners.canonical_key(self.origin)
-        skip = len(prefix)
+        origin = self.origin
         items: list[tuple[bytes, bytes]] = []
         total = 0
         nodes, self._nodes = self._nodes, {}
         while nodes:
             owner, node = nodes.popitem()
-            if not owners.is_subdomain(owner, self.origin):
-                raise ZoneError(f"{_name(owner)} is not in {owners.to_text(self.origin)}")
-            if _SOA in node and owner != self.origin:
+            key = owners.relative_key(owner, origin)
+            if key is None:
+                raise ZoneError(f"{_name(owner)} is not in {owners.to_text(origin)}")
+            if key and _SOA in node:
                 _fault(owner, "SOA below the apex")
             try:
-                rrsets = {rdtype: _ordered(rdtype, ttl, rdatas) for rdtype, (ttl, rdatas) in node.items()}
+                blob, number = packed.pack_records(node)
             except RecordError as error:
                 raise ZoneError(f"{_name(owner)}: {error}") from None
-            blob = packed.pack(rrsets)
-            _check_node(owner, blob)
-            total += packed.count(blob)
-            items.append((owners.canonical_key(owner)[skip:], blob))
+            if _CNAME in node or _DNAME in node:
+                _check_node(owner, blob)
+            total += number
+            items.append((key, blob))
         items.sort()
         self.record_count = 0
-        return ZoneVersion(self.origin, Tree.build(items), total)
-
-
-def _ordered(rdtype: int, ttl: int, rdatas: list[bytes]) -> RRset:
-    if len(rdatas) == 1 and rdtype != _RRSIG:
-        return RRset(rdtype, ttl, (rdatas[0],))
-    return RRset.make(rdtype, ttl, rdatas)
+        return ZoneVersion(origin, Tree.build(items), total)
 
 
 def _check_node(owner: bytes, blob: bytes) -> None:
