@@ -356,9 +356,11 @@ class Peer:
 
     def beat_failed(self, reason: str, now: float) -> list[Action]:
         """Our BEAT was not acknowledged: the next one comes sooner than usual."""
-        self._flying.pop("beat", None)
+        began = self._flying.pop("beat", now)
         self._error = reason
         self._beats += 1
+        if self._beat_again and self._heard is not None and self._heard >= began:
+            return [*self._beat(now), *self._check_health(now)]  # it has come back while we tried
         self._beat_again = False
         delay = min(self._settings.beat_interval, 2.0 ** min(self._beats - 1, 10))
         return [self._set("beat", now + delay), *self._check_health(now)]
@@ -408,7 +410,7 @@ class Peer:
                 actions += self._beat(now)
             return [*actions, *self._drop("hello"), *self._watch(now)]
         actions = []
-        if self._state in ("DEGRADED", "INTERRUPTED") and "beat" not in self._flying:
+        if self._state in ("DEGRADED", "INTERRUPTED"):
             actions += self._beat(now)  # it is back: do not wait for the interval to prove it
         return [*actions, *self._check_health(now)]
 
