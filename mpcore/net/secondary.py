@@ -37,7 +37,7 @@ from mpcore.net.clock import Clock
 from mpcore.net.keyring import Keyring, find_key
 from mpcore.net.network import Address, Network
 from mpcore.net.remote import Remote
-from mpcore.net.transfer import Build, PrimaryConnection, TransferLimits, build_inline
+from mpcore.net.transfer import PrimaryConnection, Run, TransferLimits, run_inline
 from mpcore.zone import owners
 from mpcore.zone.serial import compare
 from mpcore.zone.version import ZoneVersion
@@ -76,7 +76,7 @@ class SecondaryZone:
     :param limits: bounds of a transfer; ``None`` for the defaults.
     :param limiter: shared between zones: how many may transfer at a time.
     :param local_host: numeric address to connect from.
-    :param build: how to build a zone from a transfer, see :data:`mpcore.net.transfer.Build`.
+    :param run: where transfers are decoded, see :class:`mpcore.net.transfer.Run`.
     :param initial: a version kept from before; it is compared with the primaries' at the start.
     """
 
@@ -96,7 +96,7 @@ class SecondaryZone:
         limits: TransferLimits | None = None,
         limiter: anyio.CapacityLimiter | None = None,
         local_host: str | None = None,
-        build: Build = build_inline,
+        run: Run = run_inline,
         initial: ZoneVersion | None = None,
     ) -> None:
         if not primaries:
@@ -111,11 +111,11 @@ class SecondaryZone:
         self._clock, self._on_version, self._on_state = clock, on_version, on_state
         self._min, self._max = min_refresh, max(min_refresh, max_refresh)
         self._random = random or SystemRandom()
-        self._limits, self._limiter, self._local_host, self._build = (
+        self._limits, self._limiter, self._local_host, self._run = (
             limits or TransferLimits(),
             limiter,
             local_host,
-            build,
+            run,
         )
         self._good: Remote | None = None
         self._told_by: Remote | None = None
@@ -259,7 +259,7 @@ class SecondaryZone:
             random=self._random,
             limits=self._limits,
             local_host=self._local_host,
-            build=self._build,
+            run=self._run,
         ) as connection:
             if ours is not None and not self._is_newer(await connection.soa_serial(), ours, primary):
                 return None

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Protocol, Self, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -50,18 +51,32 @@ from mpcore.zone.tsig import (
 )
 from mpcore.zone.version import ZoneVersion
 
-__all__ = ("Build", "PrimaryConnection", "TransferLimits", "TransferServer", "build_inline", "transfer_in")
+__all__ = ("PrimaryConnection", "Run", "TransferLimits", "TransferServer", "run_inline", "transfer_in")
 
 _log = logging.getLogger(__name__)
 
-Build: TypeAlias = Callable[[Callable[[], ZoneVersion]], Awaitable[ZoneVersion]]
-"""Runs the function that builds a zone from a complete transfer: :func:`anyio.to_thread.run_sync` keeps the event loop
-free for large zones, :func:`build_inline` stays on it."""
+T = TypeVar("T")
 
 
-async def build_inline(build: Callable[[], ZoneVersion]) -> ZoneVersion:
-    """Build on the event loop: for small zones, and for simulations, in which there are no threads."""
-    return build()
+class Run(Protocol):
+    """Runs a function that takes time and touches nothing else, and returns what it returns.
+
+    :func:`anyio.to_thread.run_sync` is one, and keeps the event loop free while large zones pass; :func:`run_inline`
+    is another.
+    """
+
+    async def __call__(self, function: Callable[[], T], /) -> T:
+        """Run *function*."""
+        ...
+
+
+async def run_inline(function: Callable[[], T], /) -> T:
+    """Run on the event loop: for simulations, in which there are no threads."""
+    return function()
+
+
+_AT_ONCE = 4096  # octets of messages that are read on the event loop, in well under a millisecond
+_AT_ONCE_RECORDS = 1000  # the same for a zone that is written
 
 
 # --- in ------------------------------------------------------------------------------------------------------------
@@ -91,7 +106,7 @@ class PrimaryConnection:
     :param clock: for TSIG.
     :param random: for message ids.
     :param local_host: numeric address to connect from.
-    :param build: see :data:`Build`.
+    :param run: where long computations run, see :class:`Run`.
     """
 
     def __init__(
@@ -105,11 +120,11 @@ class PrimaryConnection:
         random: RandomSource,
         limits: TransferLimits = TransferLimits(),
         local_host: str | None = None,
-        build: Build = build_inline,
+        run: Run = run_inline,
     ) -> None:
         self._network, self._origin, self._primary, self._key = network, origin, primary, key
         self._clock, self._random, self._limits = clock, random, limits
-        self._local_host, self._build = local_host, build
+        self._local_host, self._run = local_host, run
         self._stream: MessageStream | None = None
 
     async def __aenter__(self) -> Self:
@@ -160,21 +175,25 @@ class PrimaryConnection:
         inbound = InboundAxfr(self._origin, query_id, max_records=limits.max_records, max_octets=limits.max_octets)
         verifier = None if key is None else TsigStreamVerifier(key, mac)
         octets: bytes | None = None
-        done = False
-        while not done:
+        total = 0
+        while not inbound.done:
             with self._deadline(limits.idle_timeout, "the next message of the transfer"):
                 if octets is None:
                     octets = await self._first_answer(signed)
                     self._explain_unsigned(octets)
                 else:
                     octets = await self._next()
+            total += len(octets)
             if verifier is not None:
                 octets = verifier.verify(octets, self._clock.now())
-            done = inbound.feed(octets)
+            await self._run_if(len(octets) > _AT_ONCE, partial(inbound.feed, octets))
             await anyio.lowlevel.checkpoint()
         if verifier is not None:
             verifier.finish()
-        return await self._build(lambda: inbound.version)
+        return await self._run_if(total > _AT_ONCE, lambda: inbound.version)
+
+    async def _run_if(self, takes_time: bool, function: Callable[[], T]) -> T:
+        return await self._run(function) if takes_time else function()
 
     @property
     def _where(self) -> str:
@@ -246,14 +265,14 @@ async def transfer_in(
     random: RandomSource,
     limits: TransferLimits = TransferLimits(),
     local_host: str | None = None,
-    build: Build = build_inline,
+    run: Run = run_inline,
 ) -> ZoneVersion:
     """Transfer a zone on a connection of its own.
 
     Parameters are those of :class:`PrimaryConnection`, errors those of its :meth:`~PrimaryConnection.transfer`.
     """
     async with PrimaryConnection(
-        network, origin, primary, key=key, clock=clock, random=random, limits=limits, local_host=local_host, build=build
+        network, origin, primary, key=key, clock=clock, random=random, limits=limits, local_host=local_host, run=run
     ) as connection:
         return await connection.transfer()
 
@@ -277,12 +296,18 @@ class TransferServer:
         The version that a transfer began with is served to its end.
     :param acls: who may transfer: one list for all zones, or apex -> list.  A zone without a list is for nobody.
     :param max_concurrent: transfers at a time; more are refused.
+    :param run: where the messages of larger zones are made, see :class:`Run`.
     """
 
     def __init__(
-        self, zones: Mapping[bytes, ZoneVersion], acls: Acl | Mapping[bytes, Acl], *, max_concurrent: int = 64
+        self,
+        zones: Mapping[bytes, ZoneVersion],
+        acls: Acl | Mapping[bytes, Acl],
+        *,
+        max_concurrent: int = 64,
+        run: Run = run_inline,
     ) -> None:
-        self._zones, self._acls, self._max_concurrent = zones, acls, max_concurrent
+        self._zones, self._acls, self._max_concurrent, self._run = zones, acls, max_concurrent, run
         self._running = 0
 
     async def handle(self, request: Request) -> Answer:
@@ -306,9 +331,10 @@ class TransferServer:
     async def _stream(self, request: Request, version: ZoneVersion) -> AsyncIterator[bytes]:
         self._running += 1
         try:
-            for message in axfr_messages(
-                version, request.octets, MAX_MESSAGE, reserve=0 if request.key is None else TSIG_RESERVE
-            ):
+            reserve = 0 if request.key is None else TSIG_RESERVE
+            messages = axfr_messages(version, request.octets, MAX_MESSAGE, reserve=reserve)
+            run = self._run if version.record_count > _AT_ONCE_RECORDS else run_inline
+            while (message := await run(lambda: next(messages, None))) is not None:
                 yield message
         finally:
             self._running -= 1
