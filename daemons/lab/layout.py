@@ -231,7 +231,7 @@ def plan_layout(
             daemons[role] = Daemon(
                 name=f"{label}.{role}",
                 role=role,
-                identity=Identity.lowered(f"{role}.{label}.{PARENT}"),
+                identity=str(Identity.lowered(f"{role}.{label}.{PARENT}")),
                 address=f"{block}.{10 * number + offset}",
                 config=str(home / "config.yaml"),
                 log=str(home / "log"),
@@ -252,7 +252,7 @@ def plan_layout(
         directory=str(directory),
         block=block,
         port=PORT,
-        zone=ZoneName(zone),
+        zone=str(ZoneName(zone)),
         providers=tuple(providers),
         world=world,
         supervisor_socket=str(supervisor_socket),

@@ -47,6 +47,7 @@ from mpcore.peer.machine import Peer, PeerSettings
 from mpcore.sde.actions import KeysPropagated, TransactionChanged, ZoneChanged
 from mpcore.sde.engine import SynchronisedData
 from mpcore.signer.inventory import contributed
+from mpcore.signer.keys import KeyState as KeyStage
 from mpcore.store.agent import open_agent_database
 from mpcore.store.database import Database
 from mpcore.wire.messages import (
@@ -56,6 +57,7 @@ from mpcore.wire.messages import (
     Edits,
     GossipMessage,
     Hello,
+    KeyInventoryEntry,
     KeyState,
     Message,
     Ping,
@@ -137,6 +139,7 @@ class AgentNode(AgentService):
                 local_host=host,
             )
         self.server.register(NotifyReceiver(self.secondaries).handle, NOTIFY, SOA)
+        self._inventories: dict[str, list[KeyInventoryEntry]] = {}
         self.add_machine(_SDE, self._sde_timer)
 
     # ------------------------------------------------------------------- life
@@ -249,6 +252,7 @@ class AgentNode(AgentService):
             self.roles[origin] = roles
             now = self.clock.now()
             await self.perform(_SDE, self.sde.set_roles(name, roles if listed else None, now))
+            await self.perform(_SDE, self._own_keys(name, now))
             await self._regroup(now)
         self.changed("zone", name)
         if all(zone in self.roles for zone in self.zone_settings):
@@ -618,12 +622,21 @@ class AgentNode(AgentService):
     def _inventory(self, message: KeyState, now: float) -> list[Action]:
         if message.signal != "inventory":
             return []
-        self._told_keys.add(message.zone)
-        own = contributed(message.key_inventory or ())
-        self.key_states[message.zone] = {entry.keyrr: entry.state for entry in own}
-        return self.sde.local_dnskeys(
-            message.zone, [entry.keyrr for entry in own], [entry.key_tag for entry in own], now
-        )
+        zone = message.zone
+        self._told_keys.add(zone)
+        entries = list(message.key_inventory or ())
+        self.key_states[zone] = {entry.keyrr: entry.state for entry in entries}
+        self._inventories[zone] = entries
+        return self._own_keys(zone, now)
+
+    def _own_keys(self, zone: str, now: float) -> list[Action]:
+        """Contribute the keys that our signer told us of, as soon as the roles of the zone are known."""
+        entries = self._inventories.get(zone)
+        roles = self.roles.get(ZoneName(zone).owner)
+        if entries is None or roles is None or not roles.is_signer(self.identity):
+            return []
+        waiting = [entry.key_tag for entry in entries if entry.state in (KeyStage.MPDIST, KeyStage.MPREMOVE)]
+        return self.sde.local_dnskeys(zone, [entry.keyrr for entry in contributed(entries)], waiting, now)
 
     # ---------------------------------------------------------------- actions
 

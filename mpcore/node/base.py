@@ -142,7 +142,12 @@ class Node(ABC):
         self.outbound = Outbound(self.identity, self.key, self.directory, runtime)
         self.inbound = Inbound(self.identity, self.key, self.directory, self, self._received, self._recall, runtime)
         self.served: dict[bytes, ZoneVersion] = {}  #: what is answered and transferred, by origin
-        self.server = DnsServer(runtime.network, [(endpoint.address, endpoint.port) for endpoint in settings.listen])
+        self.server = DnsServer(
+            runtime.network,
+            [(endpoint.address, endpoint.port) for endpoint in settings.listen],
+            keyring=self.keyring,
+            clock=runtime.clock,
+        )
         self._responder = Responder(self.served)
         self.server.register(self.inbound.handle, NOTIFY, CHUNK_TYPE)
         self.server.register_query(self._responder_answer)
