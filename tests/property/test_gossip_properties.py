@@ -76,7 +76,7 @@ MESSAGES = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=120, deadline=None, derandomize=True)
 @given(IDENTITIES, st.lists(MESSAGES, max_size=4))
 def test_no_sender_harms_a_table(sender: str, gossip: list[GossipMessage]) -> None:
     table = table_of(NAMES[0])
