@@ -32,10 +32,11 @@ import yaml
 from mpcore.errors import ConfigError, LocalError
 from mpcore.names import Identity, Label, ZoneName
 from mpcore.records import HSYNC3, HSYNC3_TYPE, HSYNCPARAM, HSYNCPARAM_TYPE
-from mpcore.signer.keys import Algorithm, dump_pem, generate_private_key
+from mpcore.signer.keys import Algorithm, SigningKey, dump_pem, generate_private_key
 from mpcore.wire.seal import PrivateKey, write_private_key, write_public_key
+from mpcore.zone import owners
 from mpcore.zone.masterfile import read_master_file, write_master_text
-from mpcore.zone.rrset import RRset, parse_rdata
+from mpcore.zone.rrset import RRset, parse_rdata, record_text
 from mpcore.zone.version import ZoneVersion
 
 __all__ = (
@@ -52,6 +53,7 @@ __all__ = (
     "read_layout",
     "take_block",
     "write_files",
+    "zone_key",
 )
 
 PORT = 5300  #: of every server in the lab
@@ -59,7 +61,7 @@ PROVIDERS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "h
 ROLES = ("agent", "combiner", "signer")
 PARENT = "example."
 _BLOCKS = 200
-_NS = 2
+_NS, _DNSKEY = 2, 48
 _LONGEST_SOCKET = 100  #: octets; a Unix socket address holds 107
 
 
@@ -374,6 +376,9 @@ def write_files(layout: Layout, zone_file: Path) -> None:
     for name in ("root", "parent"):
         for kind in ("ksk", "zsk"):
             _once(directory / "world" / f"{name}.{kind}.pem", dump_pem(generate_private_key(Algorithm.ECDSAP256SHA256)))
+    # Written here and not by the world: the agents read it at their start, which may come first.
+    anchor = zone_key(directory / "world", "root", "ksk", ".").dnskey
+    _write(layout.trust_anchor_file, f"{record_text(owners.ROOT, _DNSKEY, 0, anchor)}\n")
     for provider in layout.providers:
         for role in ROLES:
             key = PrivateKey.generate()
@@ -404,6 +409,17 @@ def write_files(layout: Layout, zone_file: Path) -> None:
                 yaml.safe_dump(_config(layout, provider, role), sort_keys=False),
             )
     layout.save()
+
+
+def zone_key(directory: Path, name: str, kind: str, zone: str) -> SigningKey:
+    """The DNSSEC key in ``name.kind.pem``.
+
+    :param name: ``root``, ``parent`` or ``identity``.
+    :param kind: ``ksk`` or ``zsk``.
+    :param zone: what it signs.
+    """
+    path = directory / f"{name}.{kind}.pem"
+    return SigningKey.from_pem(zone, path.read_text("ascii"), ksk=kind == "ksk", now=0.0, file=str(path))
 
 
 def _key_name(label: str) -> str:

@@ -24,7 +24,7 @@ import dns.rdataset
 import dns.rdatatype
 import dns.rrset
 
-from daemons.lab.layout import PARENT, Layout
+from daemons.lab.layout import PARENT, Layout, zone_key
 from mpcore.errors import LocalError, RemoteError
 from mpcore.names import ZoneName
 from mpcore.net.acl import Acl
@@ -45,7 +45,7 @@ from mpcore.signer.signing import SigningPolicy, ZoneSigner
 from mpcore.zone import owners
 from mpcore.zone.answer import Responder
 from mpcore.zone.masterfile import read_master_file
-from mpcore.zone.rrset import RRset, parse_rdata, record_text, type_from_text
+from mpcore.zone.rrset import RRset, parse_rdata, type_from_text
 from mpcore.zone.serial import next_serial
 from mpcore.zone.version import ZoneVersion
 
@@ -57,11 +57,6 @@ AXFR, IXFR = 252, 251
 _TTL = 60
 _FIRST_LOOK = 0.25  #: seconds between looks for CDS records until there is a DS RRset
 _LOOK = 2.0
-
-
-def _key(directory: Path, name: str, kind: str, zone: str) -> SigningKey:
-    path = directory / f"{name}.{kind}.pem"
-    return SigningKey.from_pem(zone, path.read_text("ascii"), ksk=kind == "ksk", now=0.0, file=str(path))
 
 
 def _ds_text(zone: str, dnskey: bytes) -> str:
@@ -108,11 +103,9 @@ class World:
         directory = Path(layout.directory) / "world"
         keyring = load_keyring(directory / "tsig.yaml")
         self._keyring = keyring
-        root_keys = [_key(directory, "root", kind, ".") for kind in ("ksk", "zsk")]
-        parent_keys = [_key(directory, "parent", kind, PARENT) for kind in ("ksk", "zsk")]
+        root_keys = [zone_key(directory, "root", kind, ".") for kind in ("ksk", "zsk")]
+        parent_keys = [zone_key(directory, "parent", kind, PARENT) for kind in ("ksk", "zsk")]
         self._parent_ds = _ds_text(PARENT, parent_keys[0].dnskey)
-        anchor = record_text(b"\0", int(dns.rdatatype.DNSKEY), 0, root_keys[0].dnskey)
-        layout.trust_anchor_file.write_text(f"{anchor}\n", "ascii")
         self._root_zone = _SignedZone(".", root_keys, self._clock)
         self._parent_zone = _SignedZone(PARENT, parent_keys, self._clock)
         self._root: dict[bytes, ZoneVersion] = {}
@@ -122,7 +115,7 @@ class World:
         self._identity_ds: dict[str, str] = {}
         for provider in layout.providers:
             identity = provider.agent.identity
-            key = _key(layout.files(provider, "agent"), "identity", "ksk", identity)
+            key = zone_key(layout.files(provider, "agent"), "identity", "ksk", identity)
             self._identity_ds[identity] = _ds_text(identity, key.dnskey)
         self._customer_ds: tuple[str, ...] = ()
 
