@@ -193,13 +193,13 @@ def test_keys_in_every_state_and_foreign_keys(judge: Judge, algorithm: int) -> N
     _accepted(judge(signed))
 
 
-def test_following_changes(judge: Judge) -> None:
+@pytest.mark.parametrize("algorithm", [13, 15], ids=["ECDSAP256SHA256", "ED25519"])
+def test_following_changes(judge: Judge, algorithm: int) -> None:
     """One signer through changes of every kind; both judges look at each version."""
     now = time.time()
     version = _zone(ZONE)
     signer = ZoneSigner(ORIGIN)
-    keys = _keys(13, now)
-    signer.set_keys(keys)
+    signer.set_keys(_keys(algorithm, now))
     changes: list[tuple[list[str], list[tuple[str, int]]]] = [
         ([], []),
         (["mail.example. 60 IN A 192.0.2.77"], []),
