@@ -4,8 +4,9 @@ How actions are carried out
 ---------------------------
 A machine returns actions; :meth:`Node.perform` carries them out in order.  All ``Store`` actions of one event, the
 queue entries that its durable sends make, and the memory of the message that caused it go into one database write;
-only when that is durable is anything sent.  Writes commit in the order in which machines made them, so a message can
-never leave before the state that it follows from.
+only when that is durable is anything sent.  Writes commit in the order in which machines made them, and the actions of
+an event, even of one that stores nothing, wait until those of all events before it are carried out: a message can never
+leave before the state that it follows from.
 
 A disk without room refuses the event: the machines are read again from what is stored, the sender of the message gets
 SERVFAIL and tries again, and serving goes on.  Any other failure of the database stops the node.
@@ -62,7 +63,7 @@ from mpcore.net.server import DnsServer
 from mpcore.node.directory import Contact, Directory
 from mpcore.node.inbound import Inbound, Incoming
 from mpcore.node.outbound import Outbound
-from mpcore.node.replay import SeenKey
+from mpcore.node.replay import MAX_AGE, SeenKey
 from mpcore.node.runtime import Runtime
 from mpcore.node.settings import ConfiguredPeer, NodeSettings
 from mpcore.node.timers import Callback, Timers
@@ -70,7 +71,7 @@ from mpcore.peer import delivery
 from mpcore.peer.actions import Attempt, Expired, Superseded
 from mpcore.records import CHUNK_TYPE
 from mpcore.store.database import Database
-from mpcore.store.seen import purge_seen, remember_answer, stored_answer
+from mpcore.store.seen import load_seen, purge_seen, remember_answer, stored_answer
 from mpcore.store.state import apply_stores, load_state
 from mpcore.wire.messages import Acknowledgement, Message, Ping, rfc3339
 from mpcore.wire.seal import PrivateKey, PublicKey, read_private_key, read_public_key
@@ -156,6 +157,8 @@ class Node(ABC):
         self.event_log = EventLog(start=int(self.started_at * 1000))
         self.warnings: dict[str, str] = {}
         self._machines: dict[str, Callback] = {_QUEUE: self._queue_timer}
+        self._last = anyio.Event()  #: set when the actions of the last event are carried out
+        self._last.set()
         self._dirty: dict[tuple[str, str], None] = {}
         self._dirtied = anyio.Event()
         self._ready = False
@@ -224,10 +227,14 @@ class Node(ABC):
             state = load_state(connection)
             stored.update(state)
             self.restore(state, connection)
+            seen.extend(load_seen(connection, self.clock.now() - MAX_AGE))
 
         stored: dict[str, Any] = {}
+        seen: list[tuple[tuple[str, str, str, str, bytes], bytes, float]] = []
         await self.database.read(load)
         self.queue = delivery.DeliveryQueue()
+        for columns, answer, seen_at in seen:
+            self.inbound.remember(SeenKey(*columns), answer, seen_at)
         now = self.clock.now()
         self._restored = self.queue.restore(stored.get(delivery.KIND, {}), now)
         for recipient in self.ready_recipients():
@@ -286,36 +293,42 @@ class Node(ABC):
         :param committed: called when all that is durable, before anything is sent.
         :raises StoreFullError: nothing was done.
         """
-        ordered = self._with_queue(machine, actions)
-        stores = [action for _, action in ordered if isinstance(action, Store)]
-        if stores or receipt is not None or write is not None:
+        previous, mine = self._last, anyio.Event()
+        self._last = mine
+        try:
+            ordered = self._with_queue(machine, actions)
+            stores = [action for _, action in ordered if isinstance(action, Store)]
+            if stores or receipt is not None or write is not None:
 
-            def commit(connection: sqlite3.Connection) -> None:
-                self.store(connection, stores)
-                if write is not None:
-                    write(connection)
-                if receipt is not None:
-                    remember_answer(connection, receipt.key, receipt.answer, receipt.now)
+                def commit(connection: sqlite3.Connection) -> None:
+                    self.store(connection, stores)
+                    if write is not None:
+                        write(connection)
+                    if receipt is not None:
+                        remember_answer(connection, receipt.key, receipt.answer, receipt.now)
 
-            await self._write(commit)
-        if committed is not None:
-            committed()
-        for key, action in ordered:
-            if isinstance(action, SetTimer):
-                if key in self._machines:
-                    self.timers.set(key, action.name, action.at, self._machines[key])
-            elif isinstance(action, CancelTimer):
-                self.timers.cancel(key, action.name)
-            elif isinstance(action, Send):
-                self.tasks.start_soon(self.send_once, action)
-            elif isinstance(action, Attempt):
-                self.tasks.start_soon(self._attempt, action.entry)
-            elif isinstance(action, Expired):
-                self._expired(action)
-            elif isinstance(action, Superseded):
-                logger.info("%s gave way to %s", action.entry.distribution_id, action.by)
-            elif not isinstance(action, Store):
-                self.carry_out(key, action)
+                await self._write(commit)
+            await previous.wait()
+            if committed is not None:
+                committed()
+            for key, action in ordered:
+                if isinstance(action, SetTimer):
+                    if key in self._machines:
+                        self.timers.set(key, action.name, action.at, self._machines[key])
+                elif isinstance(action, CancelTimer):
+                    self.timers.cancel(key, action.name)
+                elif isinstance(action, Send):
+                    self.tasks.start_soon(self.send_once, action)
+                elif isinstance(action, Attempt):
+                    self.tasks.start_soon(self._attempt, action.entry)
+                elif isinstance(action, Expired):
+                    self._expired(action)
+                elif isinstance(action, Superseded):
+                    logger.info("%s gave way to %s", action.entry.distribution_id, action.by)
+                elif not isinstance(action, Store):
+                    self.carry_out(key, action)
+        finally:
+            mine.set()
 
     def carry_out(self, machine: str, action: Action) -> None:
         """Perform an action of the role's own machines."""

@@ -97,6 +97,10 @@ class Inbound:
         self._sources = RateLimiter(rate=200, burst=400)
         self._senders = RateLimiter(rate=200, burst=400)
 
+    def remember(self, key: SeenKey, answer: bytes, seen_at: float) -> None:
+        """Take over a message that a former run has seen; oldest first."""
+        self._memory.remember(key, answer, seen_at)
+
     async def handle(self, request: Request) -> bytes | None:
         """The answer to a NOTIFY(CHUNK), for :class:`mpcore.net.server.DnsServer`."""
         now = self._runtime.clock.now()
@@ -147,7 +151,7 @@ class Inbound:
         traffic.last_heard = now
         key = seen_key(sender, self._identity, notify.distribution_id, message, payload)
         answer = self._memory.answer(key, now)
-        if answer is None:
+        if answer is None and not self._memory.complete:
             answer = await self._recall(key)
         if answer is None:
             try:

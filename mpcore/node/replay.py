@@ -41,6 +41,7 @@ class ReplayMemory:
 
     def __init__(self, capacity: int = 20000) -> None:
         self._capacity = capacity
+        self.complete = True  #: nothing younger than MAX_AGE has been forgotten: what is not here is new
         self._answers: OrderedDict[SeenKey, tuple[float, bytes]] = OrderedDict()
 
     def answer(self, key: SeenKey, now: float) -> bytes | None:
@@ -54,4 +55,6 @@ class ReplayMemory:
         """Keep *answer* for repeats of *key*."""
         self._answers[key] = (now, answer)
         while len(self._answers) > self._capacity:
-            self._answers.popitem(last=False)
+            _, (at, _) = self._answers.popitem(last=False)
+            if at >= now - MAX_AGE:
+                self.complete = False
