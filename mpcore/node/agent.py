@@ -155,11 +155,14 @@ class AgentNode(AgentService):
             new_nonce=self.new_nonce,
         )
         self.sde.restore(state)
-        for roles in self.roles.values():
-            if roles is not None:
-                self.sde.set_roles(roles.zone, roles, self.clock.now())
         self._terms = {key: int(value.get("term", 0)) for key, value in state.get("term", {}).items()}
         self.identity_zone.restore(state)
+
+    async def reload(self) -> None:
+        await super().reload()
+        for roles in self.roles.values():
+            if roles is not None:
+                self.restored.append((_SDE, self.sde.set_roles(roles.zone, roles, self.clock.now())))
 
     async def start(self) -> None:
         await self.tasks.start(self.notifier.run)

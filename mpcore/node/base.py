@@ -157,6 +157,7 @@ class Node(ABC):
         self.event_log = EventLog(start=int(self.started_at * 1000))
         self.warnings: dict[str, str] = {}
         self._machines: dict[str, Callback] = {_QUEUE: self._queue_timer}
+        self.restored: list[tuple[str, Sequence[Action]]] = []
         self._last = anyio.Event()  #: set when the actions of the last event are carried out
         self._last.set()
         self._dirty: dict[tuple[str, str], None] = {}
@@ -186,7 +187,7 @@ class Node(ABC):
                 self.tasks.start_soon(self._purge)
                 await self.tasks.start(self.server.serve)
                 await self.start()
-                await self.perform(_QUEUE, self._restored)
+                await self._resume()
                 task_status.started()
                 await anyio.sleep_forever()
         finally:
@@ -222,12 +223,13 @@ class Node(ABC):
 
     async def reload(self) -> None:
         """Put the machines into the state that is stored."""
+        now = self.clock.now()
 
         def load(connection: sqlite3.Connection) -> None:
             state = load_state(connection)
             stored.update(state)
             self.restore(state, connection)
-            seen.extend(load_seen(connection, self.clock.now() - MAX_AGE))
+            seen.extend(load_seen(connection, now - MAX_AGE))
 
         stored: dict[str, Any] = {}
         seen: list[tuple[tuple[str, str, str, str, bytes], bytes, float]] = []
@@ -235,10 +237,15 @@ class Node(ABC):
         self.queue = delivery.DeliveryQueue()
         for columns, answer, seen_at in seen:
             self.inbound.remember(SeenKey(*columns), answer, seen_at)
-        now = self.clock.now()
-        self._restored = self.queue.restore(stored.get(delivery.KIND, {}), now)
+        restored = self.queue.restore(stored.get(delivery.KIND, {}), now)
         for recipient in self.ready_recipients():
-            self._restored += self.queue.recipient_ready(recipient, now)
+            restored += self.queue.recipient_ready(recipient, now)
+        self.restored = [(_QUEUE, restored)]
+
+    async def _resume(self) -> None:
+        """Carry out what the machines asked for when they were restored."""
+        for machine, actions in self.restored:
+            await self.perform(machine, actions)
 
     def ready_recipients(self) -> Iterable[str]:
         """Identities to which messages can be delivered now: the configured peers."""
@@ -354,7 +361,7 @@ class Node(ABC):
         except StoreFullError:
             self.warn("disk", f"the disk is full: {self.database.path} takes no changes, nothing new is accepted")
             await self.reload()
-            self.tasks.start_soon(self.perform, _QUEUE, self._restored)
+            self.tasks.start_soon(self._resume)
             raise
         except StoreError:
             logger.exception("the database failed; the node stops")
