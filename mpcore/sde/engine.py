@@ -26,6 +26,7 @@ where it was.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
@@ -206,7 +207,34 @@ class SynchronisedData:
                     self._repeat(distribution, recipient, now)
             if distribution.time <= now - LIFETIME and not any(leg.awaited for leg in distribution.legs.values()):
                 self._drop_distribution(distribution)
+        for key in list(ledger.entries):
+            if self._member(key[0]) is not None:
+                again = [
+                    name
+                    for name in self._audience(key)
+                    if self._offer_again_at(key, name) <= now and not ledger.awaits(key, name)
+                ]
+                if again:
+                    self._distribute(key, again, now)
         return self._finish(now)
+
+    def _offer_again_at(self, key: SetKey, recipient: str) -> float:
+        """When a set is worth another try at *recipient*.
+
+        Five minutes after it said that it ignores a record that, by the roles we see, it may apply: roles may have
+        reached it later than us.  An hour after it rejected a record of ours: policies change.
+        """
+        may, own = self._may_apply(key[0], key[2], recipient), key[1] == self.identity
+        at = math.inf
+        for entry in self._ledger.set_of(key).values():
+            answer = entry.answers.get(recipient)
+            if answer is None or entry.state is RecordState.REMOVED:
+                continue
+            if answer.status == "ignored" and may and entry.present:
+                at = min(at, answer.at + _ASK_AFTER)
+            elif answer.status == "rejected" and own:
+                at = min(at, answer.at + _ASK_LIMIT)
+        return at
 
     # ========================================================================================================= roles
 
@@ -214,7 +242,7 @@ class SynchronisedData:
         """The roles of a zone, at its first load and whenever they change.
 
         Who is new gets our sets; the data of who left are withdrawn from our combiner; where a type becomes publishable
-        that was not, the sets are sent again so that the answers are up to date.
+        that was not, and where something was rejected, the sets are sent again so that the answers are up to date.
 
         :param roles: ``None``: the zone is no multi-provider zone, or not loaded; everything is kept, nothing is sent.
         """
@@ -247,7 +275,15 @@ class SynchronisedData:
             became = [name for name in appliers[rrtype] if former and name not in former_appliers.get(rrtype, ())]
             again = [self.combiner if name == self.identity else name for name in became]
             told = self._audience(key)
-            wanted = [name for name in told if name in fresh or (name in again and self._stale(key, name))]
+            wanted = [
+                name
+                for name in told
+                if name in fresh
+                or (name in again and self._said(key, name, "ignored"))
+                or (own and changed and self._said(key, name, "rejected"))
+            ]
+            if changed and not own and self._said(key, self.combiner, "rejected"):
+                self._remember_refusal(zone, key[1])
             if wanted and (own or self.combiner in wanted):
                 self._distribute(key, wanted, now)
         for key, held in list(ledger.zone_sets(zone)):
@@ -304,10 +340,10 @@ class SynchronisedData:
         roles = self._roles.get(zone)
         return roles is not None and roles.can_apply(rrtype, self.identity if recipient == self.combiner else recipient)
 
-    def _stale(self, key: SetKey, recipient: str) -> bool:
-        """Whether *recipient* said that it ignores a record that it may apply now."""
+    def _said(self, key: SetKey, recipient: str, status: AnswerStatus) -> bool:
+        """Whether *recipient* said so about a record of the set."""
         return any(
-            (answer := entry.answers.get(recipient)) is not None and answer.status == "ignored"
+            (answer := entry.answers.get(recipient)) is not None and answer.status == status
             for entry in self._ledger.present(key)
         )
 
@@ -822,7 +858,7 @@ class SynchronisedData:
             self._ledger.touch(memory)
 
     def _ask_again(self, zone: str, roles: ZoneRoles, now: float) -> None:
-        """Ask those for their data whom we refused in a former role: they may have changed role before we knew."""
+        """Ask those for their data whom we, or our combiner, refused under the former roles."""
         memory = self._ledger.zones[zone]
         for identity in memory.refused:
             if roles.provider_of(identity) is not None:
@@ -914,7 +950,11 @@ class SynchronisedData:
             entry
             for entry in entries
             if entry.state is not RecordState.REMOVED
-            and not ((answer := entry.answers.get(self.combiner)) is not None and answer.final)
+            and (
+                (answer := entry.answers.get(self.combiner)) is None
+                or not answer.final
+                or (entry.present and answer.status == "rejected")
+            )
         ]
         if not unsettled:
             return
