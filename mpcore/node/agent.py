@@ -78,6 +78,7 @@ logger = logging.getLogger(__name__)
 _SDE = "sde"
 _DISCOVERY_LIMIT = 30.0  #: seconds for all look-ups of one discovery
 _LEGACY_MAY = (Hello, Beat, Ping)
+_FIRST_PAUSE = 0.1
 _ASK_AGAIN = 5.0  #: seconds until combiner or signer is asked again for what it has not sent
 
 
@@ -201,6 +202,7 @@ class AgentNode(AgentService):
 
         Where the zone is not signed here, the signer's answer is an empty inventory.
         """
+        pause = _FIRST_PAUSE
         while True:
             for kind, recipient, told in (
                 ("EDITS", self.agent_settings.combiner.identity, self._told_edits),
@@ -210,8 +212,8 @@ class AgentNode(AgentService):
                     await self.send_once(Send(recipient, self._rfi(recipient, zone, kind), self.new_distribution_id()))
             if zone in self._told_edits and zone in self._told_keys:
                 return
-            await anyio.sleep(min(_ASK_AGAIN, self._ask_pause))
-            self._ask_pause = min(_ASK_AGAIN, self._ask_pause * 1.5)
+            await anyio.sleep(pause)
+            pause = min(_ASK_AGAIN, pause * 1.5)
 
     def _rfi(self, recipient: str, zone: str, kind: str) -> Rfi:
         return Rfi(
@@ -687,11 +689,23 @@ class AgentNode(AgentService):
     async def _sde_timer(self, name: str, now: float) -> None:
         await self.perform(_SDE, self.sde.timer(name, now))
 
-    def delivered(self, entry: OutboundEntry, now: float) -> list[Action]:
-        return self.sde.delivered(entry.recipient, entry.distribution_id, now, entry.message.TYPE)
+    def delivered(self, entry: OutboundEntry, now: float) -> tuple[str, Sequence[Action]]:
+        return _SDE, self.sde.delivered(entry.recipient, entry.distribution_id, now, entry.message.TYPE)
 
-    def expired(self, entry: OutboundEntry, reason: str, now: float) -> list[Action]:
-        return self.sde.expired(entry.recipient, entry.distribution_id, now)
+    def expired(self, entry: OutboundEntry, now: float) -> tuple[str, Sequence[Action]]:
+        return _SDE, self.sde.expired(entry.recipient, entry.distribution_id, now)
+
+    async def exchanged(self, recipient: str, message: Message, error: str | None) -> None:
+        await super().exchanged(recipient, message, error)
+        peer = self.machines.get(recipient)
+        if peer is None or isinstance(message, Hello | Beat):
+            return  # these two report their outcome themselves
+        now = self.clock.now()
+        if error is None:
+            actions = peer.message_acknowledged(now, self.directory.traffic(recipient).round_trip)
+        else:
+            actions = peer.message_failed(error, now)
+        await self._peer_event(peer, actions)
 
     # ---------------------------------------------------------------- service
 

@@ -66,7 +66,6 @@ class AgentService(Node):
         self._dnskeys: dict[bytes, RRset | None] = {}
         self._told_edits: set[str] = set()
         self._told_keys: set[str] = set()
-        self._ask_pause = 0.1
         self._terms: dict[str, int] = {}
         self._waiting: dict[str, anyio.Event] = {}
         self._seen_in_dns: dict[str, float] = {}

@@ -289,12 +289,14 @@ class Node(ABC):
         machine: str,
         actions: Sequence[Action],
         *,
+        also: tuple[str, Sequence[Action]] | None = None,
         receipt: Receipt | None = None,
         write: Callable[[sqlite3.Connection], None] | None = None,
         committed: Callable[[], None] | None = None,
     ) -> None:
         """Carry out *actions* of *machine*, stores first and durably.
 
+        :param also: another machine and its actions, for the same database write.
         :param receipt: the message that caused them.
         :param write: further changes for the same database write.
         :param committed: called when all that is durable, before anything is sent.
@@ -304,6 +306,8 @@ class Node(ABC):
         self._last = mine
         try:
             ordered = self._with_queue(machine, actions)
+            if also is not None:
+                ordered += self._with_queue(*also)
             stores = [action for _, action in ordered if isinstance(action, Store)]
             if stores or receipt is not None or write is not None:
 
@@ -386,9 +390,16 @@ class Node(ABC):
         if contact is None:
             raise DeliveryError(f"no address and key known for {recipient}")
         try:
-            return await self.outbound.exchange(contact, message, distribution_id or self.new_distribution_id())
-        finally:
-            self.changed("peer", recipient)
+            answer = await self.outbound.exchange(contact, message, distribution_id or self.new_distribution_id())
+        except DeliveryError as error:
+            await self.exchanged(recipient, message, str(error))
+            raise
+        await self.exchanged(recipient, message, None)
+        return answer
+
+    async def exchanged(self, recipient: str, message: Message, error: str | None) -> None:
+        """A message was acknowledged, or not and why; roles that watch the health of their peers add to this."""
+        self.changed("peer", recipient)
 
     async def send_once(self, action: Send) -> None:
         try:
@@ -402,31 +413,32 @@ class Node(ABC):
             if contact is None:
                 raise DeliveryError("no address and key known yet")
             await self.outbound.exchange(contact, entry.message, entry.distribution_id)
-        except DeliveryError as error:
+        except DeliveryError as failure:
+            error: str | None = str(failure)
             logger.info("%s %s to %s: %s", entry.message.TYPE, entry.distribution_id, entry.recipient, error)
-            actions = self.queue.failed(entry.key, str(error), self.clock.now())
+            await self.perform(_QUEUE, self.queue.failed(entry.key, str(error), self.clock.now()))
         else:
+            error = None
             now = self.clock.now()
-            actions = [*self.queue.delivered(entry.key, now), *self.delivered(entry, now)]
-        await self.perform(_QUEUE, actions)
-        self.changed("peer", entry.recipient)
+            await self.perform(_QUEUE, self.queue.delivered(entry.key, now), also=self.delivered(entry, now))
+        await self.exchanged(entry.recipient, entry.message, error)
         if entry.zone:
             self.changed("edits", entry.zone)
 
-    def delivered(self, entry: delivery.OutboundEntry, now: float) -> list[Action]:
-        """What the role does when a queued message has been acknowledged inline."""
-        return []
+    def delivered(self, entry: delivery.OutboundEntry, now: float) -> tuple[str, Sequence[Action]] | None:
+        """What a machine of the role does when a queued message has been acknowledged inline."""
+        return None
 
-    def expired(self, entry: delivery.OutboundEntry, reason: str, now: float) -> list[Action]:
-        """What the role does when a queued message was given up."""
-        return []
+    def expired(self, entry: delivery.OutboundEntry, now: float) -> tuple[str, Sequence[Action]] | None:
+        """What a machine of the role does when a queued message was given up."""
+        return None
 
     def _expired(self, action: Expired) -> None:
         entry = action.entry
         self.log_event("warning", f"{entry.message.TYPE} to {entry.recipient} given up: {action.reason}", entry.zone)
-        actions = self.expired(entry, action.reason, self.clock.now())
-        if actions:
-            self.tasks.start_soon(self.perform, _QUEUE, actions)
+        told = self.expired(entry, self.clock.now())
+        if told is not None:
+            self.tasks.start_soon(self.perform, *told)
 
     async def _queue_timer(self, name: str, now: float) -> None:
         await self.perform(_QUEUE, self.queue.timer(name, now))

@@ -34,7 +34,7 @@ from mpcore.node.directory import Directory
 from mpcore.node.replay import MAX_AGE, ReplayMemory, SeenKey, seen_key
 from mpcore.node.runtime import Runtime
 from mpcore.wire import frame
-from mpcore.wire.messages import Acknowledgement, Message, Update, decode_message
+from mpcore.wire.messages import Acknowledgement, Beat, Message, Update, decode_message
 from mpcore.wire.seal import PrivateKey
 
 __all__ = ("Authorizer", "Inbound", "Incoming")
@@ -169,7 +169,8 @@ class Inbound:
         receiver = getattr(message, "your_identity", None)
         if receiver and receiver != self._identity:
             return f"it is addressed to {receiver}"
-        if not self._authorizer.allows(sender, message.zone_name):
+        zones = message.zones if isinstance(message, Beat) else None
+        if not any(self._authorizer.allows(sender, zone) for zone in zones or [message.zone_name]):
             return f"the sender has no part in {message.zone_name}"
         sent = message.sent_at
         if sent is not None and not now - MAX_AGE <= sent <= now + _FUTURE:
