@@ -192,8 +192,10 @@ class _Work:
             if len(held.keys() | records.keys()) > MAX_AUTHOR_RECORDS:
                 self._reject(operation, f"more than {MAX_AUTHOR_RECORDS} records of one type")
                 return
-            self._store(rrtype, held, {**held, **self._kept(held, records)})
-            self._report(rrtype, applied=[record.text for record in records.values()])
+            kept = {**held, **self._kept(held, records)}
+            gone = [item.record.text for key, item in held.items() if kept[key] is not item]  # another TTL
+            self._store(rrtype, held, kept)
+            self._report(rrtype, applied=[record.text for record in records.values()], removed=gone)
         else:
             gone = [record.text for key, record in records.items() if key in held]
             self._store(rrtype, held, {key: item for key, item in held.items() if key not in records})
