@@ -102,7 +102,7 @@ class AgentNode(AgentService):
         for peer in (settings.combiner, settings.signer):
             self.configure(peer)
         host = source_host(settings)
-        self.resolver = Resolver(
+        self.resolver = runtime.resolver or Resolver(
             runtime.network,
             trust_anchors=load_trust_anchors(settings.resolver.trust_anchor_file),
             root_hints=settings.resolver.root_hints,
@@ -146,7 +146,7 @@ class AgentNode(AgentService):
     # ------------------------------------------------------------------- life
 
     async def open_database(self, path: Path) -> Database:
-        return await open_agent_database(path)
+        return await open_agent_database(path, self.runtime.executor)
 
     def restore(self, state: Mapping[str, Mapping[str, Mapping[str, Any]]], connection: sqlite3.Connection) -> None:
         self.sde = SynchronisedData(

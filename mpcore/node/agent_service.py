@@ -29,11 +29,10 @@ from mpcore.group.election import Election
 from mpcore.group.gossip import GossipTable
 from mpcore.names import ZoneName
 from mpcore.net.client import query
-from mpcore.net.resolver import Resolver
 from mpcore.net.secondary import SecondaryZone
 from mpcore.node.base import Node
 from mpcore.node.hosting import zone_view
-from mpcore.node.runtime import Runtime
+from mpcore.node.runtime import Lookups, Runtime
 from mpcore.node.settings import AgentSettings, ZoneSettings
 from mpcore.peer.machine import Peer
 from mpcore.sde.engine import SynchronisedData
@@ -70,7 +69,7 @@ class AgentService(Node):
         self._waiting: dict[str, anyio.Event] = {}
         self._seen_in_dns: dict[str, float] = {}
         self.gossip: GossipTable
-        self.resolver: Resolver
+        self.resolver: Lookups
         self.sde: SynchronisedData
 
     # ----------------------------------------------------------------- groups

@@ -81,7 +81,7 @@ class CombinerNode(HostingNode):
         self._locks = {origin: anyio.Lock() for origin in self.zone_settings}
 
     async def open_database(self, path: Path) -> Database:
-        return await open_combiner_database(path)
+        return await open_combiner_database(path, self.runtime.executor)
 
     def restore(self, state: Mapping[str, Mapping[str, Mapping[str, Any]]], connection: sqlite3.Connection) -> None:
         self._serials = load_serials(connection)

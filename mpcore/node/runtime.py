@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import anyio.to_thread
+import dns.name
 
 from mpcore.actions import RandomSource
 from mpcore.net.clock import Clock, SystemClock
 from mpcore.net.network import InternetNetwork, Network
+from mpcore.net.resolver_types import Answer
+from mpcore.store.database import Executor
 from mpcore.wire import seal
 from mpcore.wire.seal import PrivateKey, PublicKey
 
-__all__ = ("JoseSealing", "Runtime", "Sealing")
+__all__ = ("JoseSealing", "Lookups", "Runtime", "Sealing")
 
 
 class Sealing(Protocol):
@@ -36,6 +39,14 @@ class Sealing(Protocol):
     ) -> bytes: ...
 
     def unseal(self, data: bytes, sender: PublicKey, recipient: PrivateKey) -> bytes: ...
+
+
+class Lookups(Protocol):
+    """Look-ups in DNS, as :class:`mpcore.net.resolver.Resolver` does them; every answer says whether it is proven."""
+
+    async def resolve(self, name: dns.name.Name | str, rdtype: int) -> Answer: ...
+
+    def flush(self, name: dns.name.Name | str, subtree: bool = True) -> object: ...
 
 
 class JoseSealing:
@@ -69,16 +80,22 @@ class Runtime:
     :param clock: the time, Unix seconds.
     :param random: ids, votes, nonces, jitter.
     :param run_blocking: runs a CPU-bound function away from the event loop.
+    :param executor: where the database runs; ``None``: worker threads of its own.
     :param sealing: seals and opens payloads.
     :param process_id: what the status says.
+    :param resolver: look-ups of an agent; ``None``: it makes the resolver that its settings describe.
+    :param key_random: where generated DNSSEC keys come from; ``None``: the operating system.
     """
 
     network: Network
     clock: Clock
     random: RandomSource
     run_blocking: Callable[..., Awaitable[Any]] = _in_thread
+    executor: Executor | None = None
     sealing: Sealing = field(default_factory=JoseSealing)
     process_id: int = 0
+    resolver: Lookups | None = None
+    key_random: RandomSource | None = None
 
     @classmethod
     def production(cls) -> Runtime:

@@ -28,7 +28,7 @@ from mpcore.node.hosting import HostingNode
 from mpcore.node.inbound import Incoming
 from mpcore.node.runtime import Runtime
 from mpcore.node.settings import SignerSettings
-from mpcore.signer.keys import KeyState, algorithm_number
+from mpcore.signer.keys import KeyState, algorithm_number, generate_signing_key
 from mpcore.signer.plan import STORE_KIND, KeyMachine, KeysChanged, SignalIgnored
 from mpcore.signer.signing import SigningPolicy, ZoneSigner
 from mpcore.store.database import Database
@@ -99,10 +99,11 @@ class SignerNode(HostingNode):
             algorithm=self._algorithm,
             passphrase=self._passphrase,
             dnskey_ttl=self._dnskey_ttl,
+            generate=partial(generate_signing_key, random=self.runtime.key_random),
         )
 
     async def open_database(self, path: Path) -> Database:
-        return await open_signer_database(path)
+        return await open_signer_database(path, self.runtime.executor)
 
     def restore(self, state: Mapping[str, Mapping[str, Mapping[str, Any]]], connection: sqlite3.Connection) -> None:
         self._serials = load_serials(connection)
