@@ -1,18 +1,20 @@
 """Answers of an authoritative server, assembled from the octets of the zone.
 
 The rules are those of RFC 1034, section 4.3.2, with RFC 2181 (CNAME, truncation), RFC 2308 (negative answers), RFC
-4035, section 3.1 (DNSSEC with NSEC), RFC 4592 (wildcards), RFC 6672 (DNAME), RFC 6891 (EDNS), RFC 8482 (ANY) and RFC
-9471 (glue).  Answers are minimal: no NS records beside an answer, no addresses beside MX or SRV.
+4035, section 3.1 (DNSSEC), RFC 4592 (wildcards), RFC 5155 (NSEC3), RFC 6672 (DNAME), RFC 6891 (EDNS), RFC 8482 (ANY),
+RFC 8914 (extended errors), RFC 9471 (glue) and RFC 9824 (compact denial).  Answers are minimal: no NS records beside an
+answer, no addresses beside MX or SRV.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from struct import Struct
 from typing import Final
 
 from mpcore.errors import RecordError, TsigError
 from mpcore.zone import _message, owners, packed, tsig
+from mpcore.zone.denial import CompactDenial, Denial, DenialChains, OnlineSignatures, Piece, is_hash_owner
 from mpcore.zone.version import ZoneVersion
 
 __all__ = ("MAX_CHAIN", "Responder")
@@ -30,6 +32,7 @@ _OPT: Final = 41
 _DS: Final = 43
 _RRSIG: Final = 46
 _NSEC: Final = 47
+_NSEC3: Final = 50
 _NXNAME: Final = 128
 _TSIG: Final = 250
 _IXFR: Final = 251
@@ -46,6 +49,9 @@ _NOTAUTH: Final = 9
 _BADVERS: Final = 16
 _BADKEY: Final = 17
 
+_DNSSEC_OK: Final = 0x8000
+_COMPACT_OK: Final = 0x4000
+
 _EDE_NOT_READY: Final = 14
 _EDE_NOT_AUTHORITATIVE: Final = 20
 _EDE_INVALID_QUERY_TYPE: Final = 30
@@ -55,22 +61,21 @@ _OPT_FIXED: Final = Struct("!xHHBBHH")  # root owner, type, payload size, extend
 _QUESTION: Final = Struct("!HH")
 _COMPRESSED: Final = frozenset({_NS, _CNAME, 12})  # RDATA is one name that may be compressed
 
-_Piece = tuple[bytes, bytes, int]  # owner, records that begin with C00C, their number
-
 
 class _Reply:
     """What goes into an answer, section by section."""
 
-    __slots__ = ("additional", "answer", "authoritative", "authority", "optional", "proofs", "rcode")
+    __slots__ = ("additional", "answer", "authoritative", "authority", "compact", "optional", "proofs", "rcode")
 
     def __init__(self) -> None:
         self.rcode = 0
         self.authoritative = True
-        self.answer: list[_Piece] = []
-        self.authority: list[_Piece] = []
-        self.additional: list[_Piece] = []  # glue that must be there
-        self.optional: list[_Piece] = []  # addresses that may be left out
-        self.proofs: set[bytes] = set()  # owners of the NSEC records already in the authority section
+        self.compact = False  # denial is made for each answer (RFC 9824)
+        self.answer: list[Piece] = []
+        self.authority: list[Piece] = []
+        self.additional: list[Piece] = []  # glue that must be there
+        self.optional: list[Piece] = []  # addresses that may be left out
+        self.proofs: set[tuple[bytes, int]] = set()  # owner and covered type of the proofs in the authority section
 
 
 class Responder:
@@ -78,10 +83,14 @@ class Responder:
 
     :param zones: apex -> version, the caller's own mapping, read anew for each query.  A value ``None`` stands for a
         zone that is configured but has no data: SERVFAIL.
+    :param online: signs denial as it is answered, in all zones, instead of the zones' own NSEC or NSEC3 (compact denial
+        of existence, RFC 9824); also answers from wildcards.  Other RRsets keep the signatures that they have.
     """
 
-    def __init__(self, zones: Mapping[bytes, ZoneVersion | None]) -> None:
+    def __init__(self, zones: Mapping[bytes, ZoneVersion | None], *, online: OnlineSignatures | None = None) -> None:
         self._zones = zones
+        self._online = online
+        self._denials = DenialChains()
 
     def respond(self, query: bytes, *, over_tcp: bool, udp_limit: int = 1232) -> bytes:
         """The answer to a query.
@@ -119,8 +128,8 @@ class Responder:
         qname = query[12 : offset + 1].lower()
         question = query[12:end]
 
-        edns = dnssec = False
-        payload, version_number = 512, 0
+        edns = False
+        payload, version_number, edns_flags = 512, 0, 0
         if answers or authorities or additionals or end != size:
             try:
                 found = _find_opt(query, end, answers + authorities, additionals)
@@ -130,7 +139,8 @@ class Responder:
                 return tsig.error_response(query, error, {}, 0.0)
             if found is not None:
                 edns = True
-                payload, version_number, dnssec = found
+                payload, version_number, edns_flags = found
+        dnssec = edns_flags >= _DNSSEC_OK
         limit = 65535 if over_tcp else min(max(payload, 512), udp_limit)
 
         def fail(rcode: int, ede: int = -1) -> bytes:
@@ -159,10 +169,24 @@ class Responder:
                 return fail(_REFUSED)
             qtype = _SOA
 
-        reply = _Reply()
-        _answer(version, qname, qtype, dnssec, over_tcp, reply)
+        search = _Search(
+            version,
+            qtype,
+            self._find_denial,
+            dnssec=dnssec,
+            compact=bool(edns_flags & _COMPACT_OK),
+            over_tcp=over_tcp,
+        )
+        search.run(qname)
         opt = (_OPT_DO if dnssec else _OPT_PLAIN) if edns else b""
-        return _assemble(ident, echo, question, qname, reply, opt, limit)
+        if search.reply.compact and edns_flags & _COMPACT_OK:
+            opt = _OPT_COMPACT
+        return _assemble(ident, echo, question, qname, search.reply, opt, limit)
+
+    def _find_denial(self, version: ZoneVersion) -> Denial | None:
+        if self._online is not None:
+            return CompactDenial(version, self._online)
+        return self._denials.find(version)
 
     def _zone_for(self, qname: bytes, qtype: int) -> tuple[ZoneVersion | None] | None:
         """The closest zone at or above a name; for DS the parent's (RFC 4035, section 3.1.4.1), if it is here."""
@@ -182,8 +206,8 @@ class Responder:
         return None
 
 
-def _find_opt(query: bytes, end: int, before: int, additionals: int) -> tuple[int, int, bool] | None:
-    """Payload size, EDNS version and DO bit; ``None`` without OPT.
+def _find_opt(query: bytes, end: int, before: int, additionals: int) -> tuple[int, int, int] | None:
+    """Payload size, EDNS version and flags; ``None`` without OPT.
 
     :raises RecordError: the rest of the query does not parse, or has two OPT records or an OPT not owned by the root.
     :raises TsigError: a TSIG, for which there is no key here.
@@ -195,7 +219,7 @@ def _find_opt(query: bytes, end: int, before: int, additionals: int) -> tuple[in
             raise RecordError("garbage behind the query")
         if length:
             _check_options(query, end + 11, size)
-        return payload, number, bool(flags & 0x8000)
+        return payload, number, flags
     found = None
     for record in _message.records(query):
         end = record.end
@@ -206,7 +230,7 @@ def _find_opt(query: bytes, end: int, before: int, additionals: int) -> tuple[in
             if found is not None or query[record.start]:
                 raise RecordError("a second OPT, or one with an owner")
             _check_options(query, record.rdata, record.end)
-            found = record.rdclass, record.ttl >> 16 & 255, bool(record.ttl & 0x8000)
+            found = record.rdclass, record.ttl >> 16 & 255, record.ttl & 0xFFFF
         elif record.rdtype == _TSIG:
             raise TsigError("no key is known here", rcode=_NOTAUTH, error=_BADKEY)
     if end != size:
@@ -230,166 +254,211 @@ def _opt(rcode: int, dnssec: bool, ede: int = -1) -> bytes:
 
 _OPT_PLAIN: Final = _opt(0, False)
 _OPT_DO: Final = _opt(0, True)
+_OPT_COMPACT: Final = _OPT_DO[:7] + b"\xc0" + _OPT_DO[8:]
 
 
 # -- finding the answer --------------------------------------------------------------------------------------------
 
 
-def _answer(version: ZoneVersion, name: bytes, qtype: int, dnssec: bool, over_tcp: bool, reply: _Reply) -> None:
-    """RFC 1034, section 4.3.2, from step 3 on, within one zone."""
-    seen = {name}
-    target = _step(version, name, qtype, dnssec, over_tcp, reply)
-    while target is not None:
-        if target in seen or len(seen) > MAX_CHAIN or not version.contains(target):
-            return
-        seen.add(target)
-        target = _step(version, target, qtype, dnssec, over_tcp, reply)
+class _Search:
+    """RFC 1034, section 4.3.2, from step 3 on, within one zone; the result is :attr:`reply`.
 
+    :param denial: finds how the zone proves that something is not there; asked only if *dnssec*.
+    :param compact: the client takes NXDOMAIN with compact denial (RFC 9824, section 5.1).
+    """
 
-def _step(version: ZoneVersion, name: bytes, qtype: int, dnssec: bool, over_tcp: bool, reply: _Reply) -> bytes | None:
-    """Answer for one name of the chain; the target if an alias leads on."""
-    origin = version.origin
-    path = version.path(name)
-    for ancestor, blob in path:
-        if blob is None:
-            continue
-        held = packed.types(blob)
-        if _NS in held and ancestor != origin and (qtype != _DS or ancestor != name):
-            _referral(version, ancestor, blob, dnssec, reply)
+    __slots__ = ("_denial", "_find_denial", "compact", "dnssec", "over_tcp", "qtype", "reply", "version")
+
+    def __init__(
+        self,
+        version: ZoneVersion,
+        qtype: int,
+        find_denial: Callable[[ZoneVersion], Denial | None],
+        *,
+        dnssec: bool,
+        compact: bool,
+        over_tcp: bool,
+    ) -> None:
+        self.version, self.qtype = version, qtype
+        self.dnssec, self.compact, self.over_tcp = dnssec, compact, over_tcp
+        self.reply = _Reply()
+        self._find_denial: Callable[[ZoneVersion], Denial | None] | None = find_denial if dnssec else None
+        self._denial: Denial | None = None
+
+    @property
+    def denial(self) -> Denial | None:
+        """How the zone proves denial, if the client wants to know."""
+        if self._find_denial is not None:
+            self._denial = self._find_denial(self.version)
+            self._find_denial = None
+            self.reply.compact = isinstance(self._denial, CompactDenial)
+        return self._denial
+
+    def run(self, name: bytes) -> None:
+        """Answer for *name* and, as far as they lie in the zone, the names that aliases lead to."""
+        seen = {name}
+        target = self._step(name)
+        while target is not None:
+            if target in seen or len(seen) > MAX_CHAIN or not self.version.contains(target):
+                return
+            seen.add(target)
+            target = self._step(target)
+
+    def _step(self, name: bytes) -> bytes | None:
+        """Answer for one name of the chain; the target if an alias leads on."""
+        version = self.version
+        origin = version.origin
+        path = version.path(name)
+        for ancestor, blob in path:
+            if blob is None:
+                continue
+            held = packed.types(blob)
+            if _NS in held and ancestor != origin and (self.qtype != _DS or ancestor != name):
+                self._refer(ancestor, ancestor, blob)
+                return None
+            if _DNAME in held and ancestor != name:
+                return self._redirect(name, ancestor, blob)
+        blob = path[-1][1]
+        hidden = blob is not None and _NSEC3 in held and is_hash_owner(held)
+        if blob is not None and not hidden:
+            return self._from_node(name, name, blob)
+        if self._has_below(name) if hidden else version.exists(name):
+            self._deny(name, name, None)
             return None
-        if _DNAME in held and ancestor != name:
-            return _dname(name, ancestor, blob, qtype, dnssec, reply)
-    blob = path[-1][1]
-    if blob is not None:
-        return _from_node(version, name, name, blob, qtype, dnssec, over_tcp, reply)
-    if version.exists(name):
-        _negative(version, dnssec, reply)
-        if dnssec:
-            _prove(version, name, reply)
+        encloser = owners.parent(name) if hidden else version.closest_encloser(name)
+        blob = version.packed_node(encloser)
+        if blob is not None and is_hash_owner(packed.types(blob)) and not self._has_below(encloser):
+            encloser = owners.parent(encloser)
+        wildcard = owners.wildcard_below(encloser)
+        blob = version.packed_node(wildcard)
+        if blob is not None:
+            return self._from_node(name, wildcard, blob)
+        if version.exists(wildcard):
+            self._deny(name, wildcard, None)
+            return None
+        self._negative()
+        denial = self.denial
+        if denial is not None:
+            self._prove(denial.no_name(name, encloser))
+        if not self.reply.compact or self.compact:
+            self.reply.rcode = _NXDOMAIN
         return None
-    encloser = version.closest_encloser(name)
-    wildcard = owners.wildcard_below(encloser)
-    blob = version.packed_node(wildcard)
-    if blob is not None:
-        return _from_node(version, name, wildcard, blob, qtype, dnssec, over_tcp, reply)
-    _negative(version, dnssec, reply)
-    if dnssec:
-        _prove(version, name, reply)
-        _prove(version, wildcard, reply)
-    if not version.exists(wildcard):
-        reply.rcode = _NXDOMAIN
-    return None
 
+    def _has_below(self, name: bytes) -> bool:
+        """Whether there is a name below *name*."""
+        return owners.is_subdomain(self.version.neighbours(name)[1], name)
 
-def _from_node(
-    version: ZoneVersion,
-    name: bytes,
-    source: bytes,
-    blob: bytes,
-    qtype: int,
-    dnssec: bool,
-    over_tcp: bool,
-    reply: _Reply,
-) -> bytes | None:
-    """Answer from the records at *source*: *name* itself, or the wildcard from which it is synthesised."""
-    if qtype == _ANY:
-        found = _any(name, blob, dnssec, over_tcp, reply)
+    def _from_node(self, name: bytes, source: bytes, blob: bytes) -> bytes | None:
+        """Answer from the records at *source*: *name* itself, or the wildcard from which it is synthesised."""
+        qtype = self.qtype
+        synthesised = source is not name
+        if synthesised and _NS in packed.types(blob) and qtype != _DS:
+            self._refer(name, source, blob)
+            return None
         target = None
-    else:
-        found = _add(reply.answer, name, blob, qtype, dnssec)
-        target = None
-        if not found and qtype != _CNAME and _add(reply.answer, name, blob, _CNAME, dnssec):
-            found = True
-            span = packed.find(blob, _CNAME)
-            assert span is not None
-            target = blob[span[1] + 12 : span[2]].lower()
-    if not found:
-        _negative(version, dnssec, reply)
-        if dnssec:
-            _add_proof(source, blob, reply)
-    if dnssec and source is not name:
-        _prove(version, name, reply)
-    return target
+        if qtype == _ANY:
+            found = self._any(name, blob, synthesised)
+        else:
+            found = self._add_answer(name, blob, qtype, synthesised)
+            if not found and qtype != _CNAME and self._add_answer(name, blob, _CNAME, synthesised):
+                found = True
+                span = packed.find(blob, _CNAME)
+                assert span is not None
+                target = blob[span[1] + 12 : span[2]].lower()
+        if not found:
+            self._deny(name, source, blob)
+        elif synthesised and self.denial is not None:
+            self._prove(self.denial.expanded(name, owners.parent(source)))
+        return target
+
+    def _add_answer(self, name: bytes, blob: bytes, rdtype: int, synthesised: bool) -> bool:
+        denial = self.denial if synthesised else None
+        if not isinstance(denial, CompactDenial):
+            return _add(self.reply.answer, name, blob, rdtype, self.dnssec)
+        rrset = packed.unpack_one(blob, rdtype)
+        if rrset is not None:
+            self.reply.answer += denial.signed(name, rrset)
+        return rrset is not None
+
+    def _any(self, name: bytes, blob: bytes, synthesised: bool) -> bool:
+        """ANY (RFC 8482): over UDP one RRset, over TCP all."""
+        held = [rdtype for rdtype in packed.types(blob) if rdtype not in (_RRSIG, _NSEC)]
+        if self.dnssec and (self.over_tcp or not held) and packed.find(blob, _NSEC) is not None:
+            held.append(_NSEC)
+        for rdtype in held if self.over_tcp else held[:1]:
+            self._add_answer(name, blob, rdtype, synthesised)
+        return bool(held)
+
+    def _redirect(self, name: bytes, owner: bytes, blob: bytes) -> bytes | None:
+        """Redirect below a DNAME: the DNAME and the CNAME made from it (RFC 6672, section 3)."""
+        reply = self.reply
+        _add(reply.answer, owner, blob, _DNAME, self.dnssec)
+        found = packed.find(blob, _DNAME)
+        assert found is not None
+        _, start, end = found
+        target = name[: -len(owner)] + blob[start + 12 : end]
+        if len(target) > 255:
+            reply.rcode = _YXDOMAIN
+            return None
+        ttl = int.from_bytes(blob[start + 6 : start + 10], "big")
+        reply.answer.append((name, b"\xc0\x0c" + _FIXED.pack(_CNAME, 1, ttl, len(target)) + target, 1))
+        return None if self.qtype == _CNAME else target.lower()
+
+    def _refer(self, cut: bytes, source: bytes, blob: bytes) -> None:
+        """Point to the servers of a delegated zone (RFC 4035, section 3.1.4; RFC 9471)."""
+        reply = self.reply
+        if not reply.answer:
+            reply.authoritative = False
+        _add(reply.authority, cut, blob, _NS, False)
+        if self.dnssec and not _add(reply.authority, cut, blob, _DS, True) and self.denial is not None:
+            self._prove(self.denial.insecure(cut, blob))
+        found = packed.find(blob, _NS)
+        assert found is not None
+        for first, stop in packed.records(blob, found[1], found[2]):
+            target = blob[first + 10 : stop].lower()
+            addresses = self.version.packed_node(target)
+            if addresses is not None:
+                section = reply.additional if owners.is_subdomain(target, cut) else reply.optional
+                _add(section, target, addresses, _A, False)
+                _add(section, target, addresses, _AAAA, False)
+
+    def _deny(self, name: bytes, source: bytes, blob: bytes | None) -> None:
+        """No data: SOA and proof."""
+        self._negative()
+        if self.denial is not None:
+            self._prove(self.denial.no_data(name, source, blob))
+
+    def _negative(self) -> None:
+        """The SOA of a negative answer, its TTL that of the answer (RFC 2308, section 3; RFC 9077)."""
+        version = self.version
+        blob = version.packed_node(version.origin)
+        assert blob is not None
+        ttl = version.minimum.to_bytes(4, "big")
+        spans = [packed.find(blob, _SOA)]
+        if self.dnssec:
+            spans.append(packed.signatures(blob, _SOA))
+        for span in spans:
+            if span is not None:
+                number, start, end = span
+                octets = b"".join(
+                    [
+                        b"\xc0\x0c" + blob[first : first + 4] + ttl + blob[first + 8 : stop]
+                        for first, stop in packed.records(blob, start, end)
+                    ]
+                )
+                self.reply.authority.append((version.origin, octets, number))
+
+    def _prove(self, pieces: Iterable[Piece]) -> None:
+        """Add the records of a proof that are not there yet."""
+        reply = self.reply
+        for owner, octets, number in pieces:
+            key = (owner, octets[2] << 8 | octets[3])
+            if key not in reply.proofs:
+                reply.proofs.add(key)
+                reply.authority.append((owner, octets, number))
 
 
-def _any(name: bytes, blob: bytes, dnssec: bool, over_tcp: bool, reply: _Reply) -> bool:
-    """ANY (RFC 8482): over UDP one RRset, over TCP all."""
-    held = [rdtype for rdtype in packed.types(blob) if rdtype not in (_RRSIG, _NSEC)]
-    if dnssec and (over_tcp or not held) and packed.find(blob, _NSEC) is not None:
-        held.append(_NSEC)
-    for rdtype in held if over_tcp else held[:1]:
-        _add(reply.answer, name, blob, rdtype, dnssec)
-    return bool(held)
-
-
-def _dname(name: bytes, owner: bytes, blob: bytes, qtype: int, dnssec: bool, reply: _Reply) -> bytes | None:
-    """Redirect below a DNAME: the DNAME and the CNAME made from it (RFC 6672, section 3)."""
-    _add(reply.answer, owner, blob, _DNAME, dnssec)
-    found = packed.find(blob, _DNAME)
-    assert found is not None
-    _, start, end = found
-    target = name[: -len(owner)] + blob[start + 12 : end]
-    if len(target) > 255:
-        reply.rcode = _YXDOMAIN
-        return None
-    ttl = int.from_bytes(blob[start + 6 : start + 10], "big")
-    reply.answer.append((name, b"\xc0\x0c" + _FIXED.pack(_CNAME, 1, ttl, len(target)) + target, 1))
-    return None if qtype == _CNAME else target.lower()
-
-
-def _referral(version: ZoneVersion, cut: bytes, blob: bytes, dnssec: bool, reply: _Reply) -> None:
-    """Point to the servers of a delegated zone (RFC 4035, section 3.1.4; RFC 9471)."""
-    if not reply.answer:
-        reply.authoritative = False
-    _add(reply.authority, cut, blob, _NS, False)
-    if dnssec and not _add(reply.authority, cut, blob, _DS, True):
-        _add_proof(cut, blob, reply)
-    found = packed.find(blob, _NS)
-    assert found is not None
-    for first, stop in packed.records(blob, found[1], found[2]):
-        target = blob[first + 10 : stop].lower()
-        addresses = version.packed_node(target)
-        if addresses is not None:
-            section = reply.additional if owners.is_subdomain(target, cut) else reply.optional
-            _add(section, target, addresses, _A, False)
-            _add(section, target, addresses, _AAAA, False)
-
-
-def _negative(version: ZoneVersion, dnssec: bool, reply: _Reply) -> None:
-    """The SOA of a negative answer, its TTL that of the answer (RFC 2308, section 3; RFC 9077)."""
-    blob = version.packed_node(version.origin)
-    assert blob is not None
-    ttl = version.minimum.to_bytes(4, "big")
-    spans = [packed.find(blob, _SOA)]
-    if dnssec:
-        spans.append(packed.signatures(blob, _SOA))
-    for span in spans:
-        if span is not None:
-            number, start, end = span
-            octets = b"".join(
-                [
-                    b"\xc0\x0c" + blob[first : first + 4] + ttl + blob[first + 8 : stop]
-                    for first, stop in packed.records(blob, start, end)
-                ]
-            )
-            reply.authority.append((version.origin, octets, number))
-
-
-def _prove(version: ZoneVersion, name: bytes, reply: _Reply) -> None:
-    """Add the NSEC that matches or covers a name (RFC 4035, section 3.1.3)."""
-    owner = version.covering(name)
-    blob = version.packed_node(owner)
-    if blob is not None:
-        _add_proof(owner, blob, reply)
-
-
-def _add_proof(owner: bytes, blob: bytes, reply: _Reply) -> None:
-    if owner not in reply.proofs:
-        reply.proofs.add(owner)
-        _add(reply.authority, owner, blob, _NSEC, True)
-
-
-def _add(section: list[_Piece], owner: bytes, blob: bytes, rdtype: int, dnssec: bool) -> bool:
+def _add(section: list[Piece], owner: bytes, blob: bytes, rdtype: int, dnssec: bool) -> bool:
     """Add an RRset, and with *dnssec* its signatures, to a section; whether there is one."""
     found = packed.find(blob, rdtype)
     if found is None:
@@ -429,7 +498,7 @@ def _assemble(ident: int, echo: int, question: bytes, qname: bytes, reply: _Repl
     return _message.HEADER.pack(ident, flags, 1, counts[0], counts[1], counts[2] + extra) + body + opt
 
 
-def _render(sections: tuple[list[_Piece], ...], question: bytes, qname: bytes, *, compress: bool) -> bytes:
+def _render(sections: tuple[list[Piece], ...], question: bytes, qname: bytes, *, compress: bool) -> bytes:
     """Question and sections.  Owners are always compressed, names in RDATA only if *compress*."""
     parts = [question]
     position = 12 + len(question)
