@@ -26,6 +26,7 @@ import dns.query
 import dns.rdatatype
 
 from daemons.lab.layout import Daemon, Layout, Provider, read_layout
+from daemons.lab.supervisor import command
 from mpcore.control.client import ControlClient, ControlUnreachable
 from mpcore.control.models import (
     ChangeRequest,
@@ -153,10 +154,10 @@ class Lab:
 
     def run(self) -> None:
         """Start the supervisor."""
-        command = [sys.executable, "-m", "daemons.lab", "run", "--die-with-parent", "--keep"]
-        command += ["--state-dir", str(self.directory), *self._options]
+        arguments = [sys.executable, "-m", "daemons.lab", "run", "--die-with-parent", "--keep"]
+        arguments += ["--state-dir", str(self.directory), *self._options]
         self._ended = False
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=_ENVIRONMENT)
+        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=_ENVIRONMENT)
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -234,18 +235,23 @@ class Lab:
     def kill(self, *names: str) -> None:
         """SIGKILL; returns when the processes are gone."""
         for name in names:
-            lab_command(self.directory, "kill", name)
+            answer = command(self.layout, "kill", name)
+            assert answer["ok"], answer
 
     def start(self, *names: str) -> None:
         """Start killed daemons again; returns when they are ready."""
         for name in names:
-            lab_command(self.directory, "start", name)
+            answer = command(self.layout, "start", name)
+            assert answer["ok"], answer
         eventually(lambda: self.ready(*names), f"{', '.join(names)} ready")
 
     def ready(self, *names: str) -> bool:
         """Whether all these daemons have reported that they are ready."""
-        state = {daemon["name"]: daemon["ready"] for daemon in lab_command(self.directory, "status")}
-        return all(state[name] for name in names)
+        return all(state["ready"] for state in self.status().values() if state["name"].startswith(names))
+
+    def status(self) -> dict[str, Any]:
+        """What the supervisor knows of the processes, by name."""
+        return {state["name"]: state for state in command(self.layout, "status")["daemons"]}
 
     def logs(self) -> dict[str, str]:
         """What each daemon has written."""
@@ -376,18 +382,16 @@ class Lab:
         return f'. static-key {flags} {protocol} {algorithm} "{"".join(key)}";\n'
 
 
-def lab_command(directory: Path, command: str, name: str | None = None) -> Any:
-    """``python -m daemons.lab kill|start|status``; returns the status as data."""
-    arguments = [] if name is None else [name]
-    done = subprocess.run(
-        [sys.executable, "-m", "daemons.lab", command, *arguments, "--state-dir", str(directory)],
+def lab_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """``python -m daemons.lab`` with these arguments."""
+    return subprocess.run(
+        [sys.executable, "-m", "daemons.lab", *arguments],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
+        stdin=subprocess.DEVNULL,
         env=_ENVIRONMENT,
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout) if command == "status" else done.stdout
 
 
 def cockpit(lab: Lab, *arguments: str, context: str | None = None) -> subprocess.CompletedProcess[str]:
