@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 __all__ = ("Tree",)
 
@@ -107,26 +107,67 @@ class Tree:
     def difference(self, other: Tree) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
         """What changes from this tree to *other*: (key, old value, new value), ascending.
 
-        Leaves that the two trees share are skipped without being read.
+        Nodes that the two trees share are skipped without being read, so the cost is that of the changes between the
+        two, whatever the trees hold.
         """
-        mine = {id(leaf): leaf for leaf in _leaves(self._root)}
-        theirs = {id(leaf): leaf for leaf in _leaves(other._root)}
-        old = {
-            key: value
-            for identity, leaf in mine.items()
-            if identity not in theirs
-            for key, value in zip(leaf.keys, leaf.values, strict=True)
-        }
-        new = {
-            key: value
-            for identity, leaf in theirs.items()
-            if identity not in mine
-            for key, value in zip(leaf.keys, leaf.values, strict=True)
-        }
-        for key in sorted(old.keys() | new.keys()):
-            before, after = old.get(key), new.get(key)
-            if before != after:
-                yield key, before, after
+        mine, theirs = _unshared(self._root, other._root)
+        old, new = _entries(mine), _entries(theirs)
+        left, right = next(old, None), next(new, None)
+        while left is not None or right is not None:
+            if right is None or (left is not None and left[0] < right[0]):
+                assert left is not None
+                yield left[0], left[1], None
+                left = next(old, None)
+            elif left is None or right[0] < left[0]:
+                yield right[0], None, right[1]
+                right = next(new, None)
+            else:
+                if left[1] != right[1]:
+                    yield left[0], left[1], right[1]
+                left, right = next(old, None), next(new, None)
+
+    def is_near(self, other: Tree, leaves: int) -> bool:
+        """Whether :meth:`difference` reads at most *leaves* leaves (of up to 128 entries) of each of the two trees."""
+        return max(map(len, _unshared(self._root, other._root, leaves))) <= leaves
+
+
+def _unshared(mine: _Node, theirs: _Node, limit: int | None = None) -> tuple[list[_Leaf], list[_Leaf]]:
+    """The leaves, in order, of each of two trees that the other does not have.
+
+    Two frontiers of equal height go down together.  A node of both trees is in both frontiers unless a node above it
+    is, and then it has been dropped with that one.
+
+    :param limit: stop when there are more than this; what is returned then are nodes anywhere in the trees.
+    """
+    left: list[Any] = [mine]
+    right: list[Any] = [theirs]
+    above, below = _height(mine), _height(theirs)
+    while True:
+        if above == below:
+            shared = {id(node) for node in left} & {id(node) for node in right}
+            if shared:
+                left = [node for node in left if id(node) not in shared]
+                right = [node for node in right if id(node) not in shared]
+            if above == 0 or (limit is not None and max(len(left), len(right)) > limit):
+                return left, right
+        if above >= below:
+            left = [child for node in left for child in node.children]
+        if below >= above:
+            right = [child for node in right for child in node.children]
+        above, below = above - (above >= below), below - (below >= above)
+
+
+def _height(node: _Node) -> int:
+    height = 0
+    while type(node) is _Inner:
+        node = node.children[0]
+        height += 1
+    return height
+
+
+def _entries(leaves: Iterable[_Leaf]) -> Iterator[tuple[bytes, bytes]]:
+    for leaf in leaves:
+        yield from zip(leaf.keys, leaf.values, strict=True)
 
 
 def _spans(total: int, target: int) -> Iterator[tuple[int, int]]:
