@@ -28,11 +28,13 @@ __all__ = (
     "ReplayError",
     "ResolutionError",
     "SealError",
+    "Sig0Error",
     "StoreError",
     "StoreFullError",
     "TransferError",
     "TsigError",
     "UnknownTypeError",
+    "UpdateError",
     "ZoneError",
 )
 
@@ -173,3 +175,25 @@ class UnknownTypeError(MessageError):
 
 class QueueFullError(LocalError):
     """The delivery queue has no room for another message; it empties when peers acknowledge what waits for them."""
+
+
+class Sig0Error(RemoteError):
+    """A transaction signature by public key (SIG(0), RFC 2931) is malformed, unknown or wrong.
+
+    :param rcode: extended RCODE of the answer: FORMERR (1), BADSIG (16), BADKEY (17) or BADTIME (18).
+    """
+
+    def __init__(self, message: str, *, rcode: int = 1) -> None:
+        self.rcode = rcode
+        super().__init__(message)
+
+
+class UpdateError(RemoteError):
+    """A dynamic update (RFC 2136) is malformed, not permitted, or its prerequisites are not met.
+
+    :param rcode: RCODE of the answer (RFC 2136, section 2.2): 1 to 10.
+    """
+
+    def __init__(self, message: str, *, rcode: int = 1) -> None:
+        self.rcode = rcode
+        super().__init__(message)
