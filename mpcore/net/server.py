@@ -11,6 +11,7 @@ no well-formed single question, other counts   FORMERR
 that the opcode does not have
 TSIG that does not verify                      NOTAUTH with the TSIG error (RFC 8945, section 5.2)
 over the rate of its source                    UDP: dropped; TCP: read later (back-pressure)
+answer above the rate of its network           UDP: cut or dropped, see :mod:`mpcore.net.gate`
 handler for its opcode and QTYPE               asked
 QUERY, a fast handler registered               asked
 handler for its opcode                         asked
@@ -41,7 +42,9 @@ import anyio.abc
 from mpcore.errors import ExchangeError, TsigError
 from mpcore.net import udp_asyncio
 from mpcore.net.clock import Clock, SystemClock
+from mpcore.net.cookies import ServerCookies
 from mpcore.net.framing import MAX_MESSAGE, MessageStream
+from mpcore.net.gate import ResponseGate
 from mpcore.net.keyring import Keyring
 from mpcore.net.messages import (
     FORMERR,
@@ -59,6 +62,7 @@ from mpcore.net.messages import (
 )
 from mpcore.net.network import Address, InternetNetwork, Listener, Network, UDPSocket
 from mpcore.net.ratelimit import RateLimiter, source_key
+from mpcore.net.rrl import ResponseLimiter
 from mpcore.zone.tsig import TsigKey, TsigStream, error_response, sign_message, verify_message
 
 __all__ = ("Answer", "DnsServer", "Handler", "QueryHandler", "Request", "ServerLimits", "reply")
@@ -103,6 +107,7 @@ class ServerLimits:
     answer_timeout: float = 60.0  #: for a handler to come up with its (first) message, then SERVFAIL
     rate_per_source: float = 1000.0  #: messages a second handled by asynchronous handlers
     burst_per_source: float = 2000.0
+    responses_per_second: float = 500.0  #: over UDP, of one meaning to one network except loopback; 0 sets no limit
     udp_payload: int = 1232  #: octets of the largest UDP answer, if the client takes as much
 
 
@@ -162,7 +167,8 @@ class DnsServer:
     :param endpoints: numeric addresses and ports; port 0 takes a free one, the same for UDP and TCP.
     :param limits: see :class:`ServerLimits`.
     :param keyring: TSIG keys that requests may be signed with; looked up for each message, so it may change.
-    :param clock: for TSIG.
+    :param clock: for TSIG, cookies and rates.
+    :param cookies: ``None`` ignores DNS cookies.
     """
 
     def __init__(
@@ -173,6 +179,7 @@ class DnsServer:
         limits: ServerLimits = ServerLimits(),
         keyring: Keyring = MappingProxyType({}),
         clock: Clock | None = None,
+        cookies: ServerCookies | None = None,
     ) -> None:
         self._keyring, self._clock = keyring, clock or SystemClock()
         self._network, self._endpoints, self._limits = network, tuple(endpoints), limits
@@ -180,6 +187,8 @@ class DnsServer:
         self._special: set[int] = set()
         self._fast: QueryHandler | None = None
         self._rates = RateLimiter(limits.rate_per_source, limits.burst_per_source)
+        limiter = ResponseLimiter(limits.responses_per_second) if limits.responses_per_second else None
+        self._gate = ResponseGate(cookies, limiter, limits.udp_payload)
         self._connections: OrderedDict[_Connection, None] = OrderedDict()
         self._per_source: Counter[str] = Counter()
         self._datagrams = 0
@@ -190,7 +199,7 @@ class DnsServer:
     @property
     def counters(self) -> Mapping[str, int]:
         """Numbers of events since the start: ``received``, ``dropped``, ``failed``,
-        ``refused connections``, ``signature failures``."""
+        ``refused connections``, ``signature failures``, ``limited`` (answers not sent, see :mod:`mpcore.net.gate`)."""
         return MappingProxyType(self._counters)
 
     def register(self, handler: Handler, opcode: int, qtype: int | None = None) -> None:
@@ -319,7 +328,26 @@ class DnsServer:
         except Exception as error:
             self._failed("the query handler", error)
             return True, empty_reply(octets, SERVFAIL)
-        return answer is not None, answer
+        if answer is None:
+            return False, None
+        return True, self._pass(octets, source, answer, over_tcp=False)
+
+    def _pass(self, octets: bytes, source: Address, answer: bytes, *, over_tcp: bool) -> bytes | None:
+        """What is sent of an answer; ``None`` for nothing."""
+        if not self._gate.holds(octets, source[0]) or len(answer) < 12:
+            return answer
+        passed = self._gate.respond(octets, source[0], answer, self._clock.now(), over_tcp=over_tcp)
+        if passed is None:
+            self._counters["limited"] += 1
+        return passed
+
+    def _pass_opened(
+        self, opened: Request | bytes | None, octets: bytes, source: Address, answer: bytes, *, over_tcp: bool
+    ) -> bytes | None:
+        """:meth:`_pass` for what :meth:`_open` has seen; errors about signatures stay as they are."""
+        if isinstance(opened, Request):
+            return self._pass(opened.octets, source, answer, over_tcp=over_tcp)
+        return self._pass(octets, source, answer, over_tcp=over_tcp) if octets[4:6] == b"\0\0" else answer
 
     def _failed(self, what: str, error: Exception) -> None:
         """Log a failed handler, once for each place it failed at: a stranger must not be able to fill the log."""
@@ -359,6 +387,8 @@ class DnsServer:
             opened = self._open(datagram.octets, datagram.source, False)
             request = opened if isinstance(opened, Request) else None
             answer = await self._only(await self._ask(opened)) if isinstance(opened, Request) else opened
+            if answer is not None:
+                answer = self._pass_opened(opened, datagram.octets, datagram.source, answer, over_tcp=False)
             if answer is not None:
                 limit = min(requested_payload(datagram.octets), self._limits.udp_payload)
                 octets = self._sign(request, answer)
@@ -480,7 +510,9 @@ class DnsServer:
             if answer is None:
                 self._counters["dropped"] += 1
             elif isinstance(answer, bytes):
-                await self._send(connection, self._sign(request, answer))
+                passed = self._pass_opened(opened, octets, connection.messages.peer, answer, over_tcp=True)
+                if passed is not None:
+                    await self._send(connection, self._sign(request, passed))
             else:
                 signer = None if request is None or request.key is None else TsigStream(request.key, request.mac)
                 async with aclosing(_upto(answer, None)) as messages:
