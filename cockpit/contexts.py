@@ -138,7 +138,7 @@ def load_fleet(state_dir: Path) -> Fleet:
 
 
 def _absolute(context: Context, directory: Path) -> Context:
-    update = {role: Path(os.path.join(directory, getattr(context, role))) for role in context.roles}  # noqa: PTH118
+    update: dict[str, object] = {role: Path(os.path.join(directory, getattr(context, role))) for role in context.roles}
     return context.model_copy(update=update)
 
 
@@ -152,7 +152,7 @@ def _read_yaml(text: str, file: str) -> tuple[Any, dict[tuple[str, ...], int]]:
         if isinstance(node, yaml.MappingNode):
             found: dict[Hashable, Any] = {}
             for key_node, value_node in node.value:
-                key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+                key = loader.construct_object(key_node, deep=True)
                 where = (*path, str(key))
                 if not isinstance(key, Hashable) or key in found:
                     raise ConfigError(
@@ -163,7 +163,7 @@ def _read_yaml(text: str, file: str) -> tuple[Any, dict[tuple[str, ...], int]]:
             return found
         if isinstance(node, yaml.SequenceNode):
             return [build(item, (*path, str(number))) for number, item in enumerate(node.value)]
-        return loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+        return loader.construct_object(node, deep=True)
 
     try:
         node = loader.get_single_node()
