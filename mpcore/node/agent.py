@@ -9,7 +9,6 @@ Heartbeats and elections never wait for data: nothing here holds a lock.
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -76,9 +75,12 @@ __all__ = ("AgentNode",)
 logger = logging.getLogger(__name__)
 
 _SDE = "sde"
+_EVALUATE = "evaluate"
 _DISCOVERY_LIMIT = 30.0  #: seconds for all look-ups of one discovery
 _LEGACY_MAY = (Hello, Beat, Ping)
 _FIRST_PAUSE = 0.1
+_RESIGN_AGAIN = 60.0  #: seconds until a signing that failed is tried again
+_LOOK_AGAIN = 2.0  #: seconds between look-ups of a peer whose messages do not verify
 _ASK_AGAIN = 5.0  #: seconds until combiner or signer is asked again for what it has not sent
 
 
@@ -141,6 +143,7 @@ class AgentNode(AgentService):
             )
         self.server.register(NotifyReceiver(self.secondaries).handle, NOTIFY, SOA)
         self._inventories: dict[str, list[KeyInventoryEntry]] = {}
+        self._next_look: dict[str, float] = {}  #: peer -> when its key may be looked up again because of a message
         self.add_machine(_SDE, self._sde_timer)
 
     # ------------------------------------------------------------------- life
@@ -148,7 +151,7 @@ class AgentNode(AgentService):
     async def open_database(self, path: Path) -> Database:
         return await open_agent_database(path, self.runtime.executor)
 
-    def restore(self, state: Mapping[str, Mapping[str, Mapping[str, Any]]], connection: sqlite3.Connection) -> None:
+    def restore(self, state: Mapping[str, Mapping[str, Mapping[str, Any]]], stored: Any) -> None:
         self.sde = SynchronisedData(
             self.identity,
             self.agent_settings.combiner.identity,
@@ -191,9 +194,10 @@ class AgentNode(AgentService):
         version = self.identity_zone.version
         self.served[version.origin] = version
         self.notifier.notify(version)
-        self.timers.set("identity", "resign", self.identity_zone.next_due(), self._resign_identity)
+        self.set_timer("identity", "resign", self.identity_zone.next_due(), self._resign_identity)
 
     async def _resign_identity(self, name: str, now: float) -> None:
+        self.set_timer("identity", "resign", now + _RESIGN_AGAIN, self._resign_identity)
         await self.perform("identity", self.identity_zone.load(now))
         await self._publish_identity()
 
@@ -250,13 +254,11 @@ class AgentNode(AgentService):
         if keys != self._dnskeys.get(origin):
             self._dnskeys[origin] = keys
             signer = self.agent_settings.signer.identity
-            self.tasks.start_soon(
-                self.send_once, Send(signer, self._rfi(signer, name, "KEYSTATE"), self.new_distribution_id())
-            )
-        if roles != self.roles.get(origin):
-            self.roles[origin] = roles
+            self.spawn(self.send_once, Send(signer, self._rfi(signer, name, "KEYSTATE"), self.new_distribution_id()))
+        if origin not in self.roles or roles != self.roles[origin]:
             now = self.clock.now()
             await self.perform(_SDE, self.sde.set_roles(name, roles if listed else None, now))
+            self.roles[origin] = roles
             await self.perform(_SDE, self._own_keys(name, now))
             await self._regroup(now)
         self.changed("zone", name)
@@ -295,20 +297,23 @@ class AgentNode(AgentService):
         for key, group in groups.items():
             election = self.elections.get(key)
             if election is None:
-                self.elections[key] = Election(
-                    self.identity,
-                    group,
-                    random=self.runtime.random,
-                    term=self._terms.get(key, 0),
-                    leader_ttl=self.agent_settings.leader_ttl,
-                    beat_interval=self.agent_settings.beat_interval,
-                )
+                self.elections[key] = self._election(group)
                 self.add_machine(f"election {key}", partial(self._election_timer, key))
             else:
                 await self._election_event(key, election.group_changed(group, now))
             self.changed("group", key)
         await self._own_states(now)
         await self._evaluate(groups, now)
+
+    def _election(self, group: ProviderGroup) -> Election:
+        return Election(
+            self.identity,
+            group,
+            random=self.runtime.random,
+            term=self._terms.get(group.hash, 0),
+            leader_ttl=self.agent_settings.leader_ttl,
+            beat_interval=self.agent_settings.beat_interval,
+        )
 
     # ------------------------------------------------------------------ peers
 
@@ -318,6 +323,8 @@ class AgentNode(AgentService):
         await self._peer_event(peer, [*first, *peer.start(self.clock.now())])
 
     async def _peer_event(self, peer: Peer, actions: Sequence[Action]) -> None:
+        if self.machines.get(peer.identity) is not peer:
+            return  # it was forgotten meanwhile
         await self.perform(f"peer {peer.identity}", actions)
         ready = peer.ready
         if ready != (peer.identity in self._ready_peers):
@@ -362,6 +369,8 @@ class AgentNode(AgentService):
             reason = str(error) or f"no answer within {_DISCOVERY_LIMIT:g} s"
             await self._peer_event(peer, peer.discovery_failed(reason, self.clock.now()))
             return
+        if self.machines.get(action.identity) is not peer:
+            return  # it was forgotten meanwhile
         self.directory.put(
             Contact(action.identity, tuple((address, contact.port) for address in contact.addresses), key)
         )
@@ -442,6 +451,7 @@ class AgentNode(AgentService):
         self.remove_machine(f"peer {action.identity}")
         self._ready_peers.discard(action.identity)
         self.directory.remove(action.identity)
+        self._next_look.pop(action.identity, None)
         now = self.clock.now()
         await self.perform(
             "queue", self.queue.forget_recipient(action.identity, "it shares no zone with us any more", now)
@@ -494,7 +504,7 @@ class AgentNode(AgentService):
                 time=rfc3339(now),
                 rfi_type=action.ballot.rfi_type,
             )
-            self.tasks.start_soon(self.send_once, Send(recipient, message, self.new_distribution_id()))
+            self.spawn(self.send_once, Send(recipient, message, self.new_distribution_id()))
 
     def _leader_changed(self, action: LeaderChanged) -> None:
         leadership: Leadership | None = action.leadership
@@ -527,13 +537,15 @@ class AgentNode(AgentService):
 
     def unknown_key(self, sender: str, now: float) -> None:
         peer = self.machines.get(sender)
-        if peer is not None:
-            self.tasks.start_soon(self._peer_event, peer, peer.key_unknown(now))
+        if peer is not None and now >= self._next_look.get(sender, 0.0):
+            # Anybody may claim to be the peer: that must not make us look it up all the time.
+            self._next_look[sender] = now + _LOOK_AGAIN
+            self.spawn(self._peer_event, peer, peer.key_unknown(now))
 
     async def handle(self, incoming: Incoming) -> Acknowledgement:
         message, sender = incoming.message, incoming.sender
         peer = self.machines.get(sender)
-        if peer is not None and peer.state == "LEGACY" and not isinstance(message, _LEGACY_MAY):
+        if peer is not None and peer.kind == "agent" and not peer.zones and not isinstance(message, _LEGACY_MAY):
             return self._refuse(incoming, f"{sender} shares no zone with us any more")
         refusal = self._bound(sender, message)
         if refusal is not None:
@@ -545,7 +557,7 @@ class AgentNode(AgentService):
             case Hello():
                 acknowledgement = self.acknowledge(incoming)
                 if peer is not None:
-                    self.tasks.start_soon(self._peer_event, peer, peer.hello_received(now))
+                    self.spawn(self._peer_event, peer, peer.hello_received(now))
                 return acknowledgement
             case Beat():
                 return self._beaten(incoming, message, peer)
@@ -559,15 +571,16 @@ class AgentNode(AgentService):
                 actions = self.sde.confirm_received(sender, confirm, now)
                 await self.perform(_SDE, actions, receipt=Receipt(incoming, acknowledgement))
             case Edits():
-                acknowledgement = self.acknowledge(incoming, message=f"edits received for zone {message.zone}")
-                self._told_edits.add(message.zone)
-                actions = self.sde.edits_received(message.zone, message.agent_records, now)
+                zone = self._zone_name(message.zone)
+                acknowledgement = self.acknowledge(incoming, message=f"edits received for zone {zone}")
+                actions = self.sde.edits_received(zone, message.agent_records, now)
                 await self.perform(_SDE, actions, receipt=Receipt(incoming, acknowledgement))
+                self._told_edits.add(zone)
             case KeyState():
                 acknowledgement = self.acknowledge(
                     incoming, message=f"keystate {message.signal} received for zone {message.zone}"
                 )
-                await self.perform(_SDE, self._inventory(message, now), receipt=Receipt(incoming, acknowledgement))
+                await self._inventory(message, Receipt(incoming, acknowledgement))
             case StatusUpdate():
                 acknowledgement = self.acknowledge(incoming, message=f"status-update received for {message.zone}")
                 self.log_event("info", f"{message.zone}: {message.sub_type} says {sender}", message.zone)
@@ -590,8 +603,10 @@ class AgentNode(AgentService):
             return None if sender == combiner else "edits are taken from our combiner only"
         if isinstance(message, StatusUpdate) and message.sub_type in ("ns-changed", "ksk-changed"):
             return None if sender == combiner else f"{message.sub_type} is taken from our combiner only"
-        if isinstance(message, Sync) and sender in (combiner, signer):
-            return "sync is taken from agents only"
+        if isinstance(message, Sync | Rfi) and sender in (combiner, signer):
+            return f"{message.TYPE} is taken from agents only"
+        if isinstance(message, Confirm) and sender == signer:
+            return "confirm is taken from agents and our combiner only"
         return None
 
     def _refuse(self, incoming: Incoming, reason: str) -> Acknowledgement:
@@ -604,7 +619,7 @@ class AgentNode(AgentService):
             update={"gossip": self._gossip_for(incoming.sender)}
         )
         if peer is not None:
-            self.tasks.start_soon(self._after_beat, peer, beat, incoming)
+            self.spawn(self._after_beat, peer, beat, incoming)
         return acknowledgement
 
     async def _after_beat(self, peer: Peer, beat: Beat, incoming: Incoming) -> None:
@@ -624,15 +639,16 @@ class AgentNode(AgentService):
         else:
             logger.info("rfi %s from %s is not answered", request.rfi_type, incoming.sender)
 
-    def _inventory(self, message: KeyState, now: float) -> list[Action]:
+    async def _inventory(self, message: KeyState, receipt: Receipt) -> None:
+        zone = self._zone_name(message.zone)
         if message.signal != "inventory":
-            return []
-        zone = message.zone
-        self._told_keys.add(zone)
+            await self.perform(_SDE, [], receipt=receipt)
+            return
         entries = list(message.key_inventory or ())
         self.key_states[zone] = {entry.keyrr: entry.state for entry in entries}
         self._inventories[zone] = entries
-        return self._own_keys(zone, now)
+        await self.perform(_SDE, self._own_keys(zone, receipt.now), receipt=receipt)
+        self._told_keys.add(zone)
 
     def _own_keys(self, zone: str, now: float) -> list[Action]:
         """Contribute the keys that our signer told us of, as soon as the roles of the zone are known."""
@@ -645,18 +661,31 @@ class AgentNode(AgentService):
 
     # ---------------------------------------------------------------- actions
 
+    def undone(self, machine: str) -> None:
+        key = machine.removeprefix("election ")
+        election = self.elections.get(key)
+        if election is None:
+            return
+        # It has begun something that is not stored and was not sent: it starts again from the stored term.
+        self.timers.cancel_all(machine)
+        self.elections[key] = self._election(election.group)
+        self.set_timer(machine, _EVALUATE, self.clock.now() + _LOOK_AGAIN, self._evaluate_again)
+
+    async def _evaluate_again(self, name: str, now: float) -> None:
+        await self._evaluate(self.gossip.groups, now)
+
     def carry_out(self, machine: str, action: Action) -> None:
         match action:
             case Discover():
-                self.tasks.start_soon(self._discover, action)
+                self.spawn(self._discover, action)
             case SendHello():
-                self.tasks.start_soon(self._hello, action)
+                self.spawn(self._hello, action)
             case SendBeat():
-                self.tasks.start_soon(self._beat, action)
+                self.spawn(self._beat, action)
             case StateChanged():
-                self.tasks.start_soon(self._state_changed, action)
+                self.spawn(self._state_changed, action)
             case Forget():
-                self.tasks.start_soon(self._forget, action)
+                self.spawn(self._forget, action)
             case Broadcast():
                 self._broadcast(action)
             case LeaderChanged():
@@ -684,7 +713,7 @@ class AgentNode(AgentService):
                 key_inventory=None,
                 time=rfc3339(self.clock.now()),
             )
-            self.tasks.start_soon(self.perform, _SDE, [Send(signer, message, self.new_distribution_id(), durable=True)])
+            self.spawn(self.perform, _SDE, [Send(signer, message, self.new_distribution_id(), durable=True)])
 
     async def _sde_timer(self, name: str, now: float) -> None:
         await self.perform(_SDE, self.sde.timer(name, now))

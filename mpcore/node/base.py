@@ -9,7 +9,8 @@ an event, even of one that stores nothing, wait until those of all events before
 leave before the state that it follows from.
 
 A disk without room refuses the event: the machines are read again from what is stored, the sender of the message gets
-SERVFAIL and tries again, and serving goes on.  Any other failure of the database stops the node.
+SERVFAIL and tries again, and serving goes on; every second something is let through to see whether there is room again.
+Any other failure of the database stops the node.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -53,6 +55,7 @@ from mpcore.errors import (
     DeliveryError,
     LocalError,
     NotFoundError,
+    QueueFullError,
     RemoteError,
     StoreError,
     StoreFullError,
@@ -63,7 +66,7 @@ from mpcore.net.server import DnsServer
 from mpcore.node.directory import Contact, Directory
 from mpcore.node.inbound import Inbound, Incoming
 from mpcore.node.outbound import Outbound
-from mpcore.node.replay import MAX_AGE, SeenKey
+from mpcore.node.replay import MAX_AGE, MEMORY, SeenKey
 from mpcore.node.runtime import Runtime
 from mpcore.node.settings import ConfiguredPeer, NodeSettings
 from mpcore.node.timers import Callback, Timers
@@ -73,7 +76,7 @@ from mpcore.records import CHUNK_TYPE
 from mpcore.store.database import Database
 from mpcore.store.seen import load_seen, purge_seen, remember_answer, stored_answer
 from mpcore.store.state import apply_stores, load_state
-from mpcore.wire.messages import Acknowledgement, Message, Ping, rfc3339
+from mpcore.wire.messages import Acknowledgement, Beat, Hello, Message, Ping, rfc3339
 from mpcore.wire.seal import PrivateKey, PublicKey, read_private_key, read_public_key
 from mpcore.zone.answer import Responder
 from mpcore.zone.version import ZoneVersion
@@ -85,6 +88,7 @@ logger = logging.getLogger(__name__)
 _QUEUE = "queue"
 _EVENT_DELAY = 0.02  #: seconds for which changes of one thing are gathered into one event
 _PURGE_INTERVAL = 600.0
+_LOOK_AGAIN = 1.0  #: seconds until something is tried again on a disk without room
 
 
 class Receipt:
@@ -160,6 +164,11 @@ class Node(ABC):
         self.restored: list[tuple[str, Sequence[Action]]] = []
         self._last = anyio.Event()  #: set when the actions of the last event are carried out
         self._last.set()
+        self._submitted = self._writing = 0  #: writes since the start, and those under way
+        self._stale = False  #: machines know of something that could not be stored
+        self._reload_lock = anyio.Lock()
+        self._full_until: float | None = None  #: the disk is full; look again then
+        self._failure: StoreError | None = None  #: why the database stopped the node
         self._dirty: dict[tuple[str, str], None] = {}
         self._dirtied = anyio.Event()
         self._ready = False
@@ -180,6 +189,7 @@ class Node(ABC):
         """
         self.database = await self.open_database(self.settings.state_dir / "state.sqlite3")
         try:
+            await self._remember_seen()
             await self.reload()
             async with anyio.create_task_group() as self.tasks:
                 self.tasks.start_soon(self.timers.run)
@@ -192,14 +202,20 @@ class Node(ABC):
                 await anyio.sleep_forever()
         finally:
             await self.database.close()
+            if self._failure is not None:
+                raise self._failure
 
     @abstractmethod
     async def open_database(self, path: Path) -> Database:
         """Open the role's database."""
 
+    def read(self, connection: sqlite3.Connection) -> Any:
+        """What the role keeps besides the documents of its machines; in a worker thread, perhaps."""
+        return None
+
     @abstractmethod
-    def restore(self, state: Mapping[str, Mapping[str, Mapping[str, Any]]], connection: sqlite3.Connection) -> None:
-        """Take over what is stored: *state* by kind and key, anything else from *connection*."""
+    def restore(self, state: Mapping[str, Mapping[str, Mapping[str, Any]]], stored: Any) -> None:
+        """Take over what is stored: *state* by kind and key, and what :meth:`read` returned."""
 
     def store(self, connection: sqlite3.Connection, stores: Sequence[Store]) -> None:
         """Keep what *stores* say, within a transaction."""
@@ -222,30 +238,37 @@ class Node(ABC):
         logger.info("no key of %s is configured", sender)
 
     async def reload(self) -> None:
-        """Put the machines into the state that is stored."""
+        """Put the machines into the state that is stored; nothing is written meanwhile."""
+
+        def load(connection: sqlite3.Connection) -> tuple[dict[str, dict[str, dict[str, Any]]], Any]:
+            return load_state(connection), self.read(connection)
+
+        while True:
+            submitted = self._submitted
+            state, stored = await self.database.read(load)
+            if submitted == self._submitted and not self._writing:
+                break
+            await anyio.sleep(0.01)  # what is being written is not in it
         now = self.clock.now()
-
-        def load(connection: sqlite3.Connection) -> None:
-            state = load_state(connection)
-            stored.update(state)
-            self.restore(state, connection)
-            seen.extend(load_seen(connection, now - MAX_AGE))
-
-        stored: dict[str, Any] = {}
-        seen: list[tuple[tuple[str, str, str, str, bytes], bytes, float]] = []
-        await self.database.read(load)
+        self.restore(state, stored)
         self.queue = delivery.DeliveryQueue()
-        for columns, answer, seen_at in seen:
-            self.inbound.remember(SeenKey(*columns), answer, seen_at)
-        restored = self.queue.restore(stored.get(delivery.KIND, {}), now)
+        restored = self.queue.restore(state.get(delivery.KIND, {}), now)
         for recipient in self.ready_recipients():
             restored += self.queue.recipient_ready(recipient, now)
         self.restored = [(_QUEUE, restored)]
 
     async def _resume(self) -> None:
         """Carry out what the machines asked for when they were restored."""
-        for machine, actions in self.restored:
+        restored, self.restored = self.restored, []
+        for machine, actions in restored:
             await self.perform(machine, actions)
+
+    async def _remember_seen(self) -> None:
+        """Take over the messages that a former run has seen."""
+        after = self.clock.now() - MAX_AGE
+        seen = await self.database.read(lambda connection: load_seen(connection, after, MEMORY + 1))
+        for columns, answer, seen_at in seen:
+            self.inbound.remember(SeenKey(*columns), answer, seen_at)
 
     def ready_recipients(self) -> Iterable[str]:
         """Identities to which messages can be delivered now: the configured peers."""
@@ -270,8 +293,23 @@ class Node(ABC):
     async def _purge(self) -> None:
         while True:
             now = self.clock.now()
-            await self._write(partial(purge_seen, now=now))
+            with suppress(StoreFullError):
+                await self._write(partial(purge_seen, now=now))
             await anyio.sleep(_PURGE_INTERVAL)
+
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> None:
+        """Run something beside everything else; a disk without room does not end the node."""
+        self.tasks.start_soon(self._spawned, function, *arguments)
+
+    async def _spawned(self, function: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> None:
+        try:
+            await function(*arguments)
+        except (StoreFullError, QueueFullError) as error:
+            logger.info("%s: %s", getattr(function, "__name__", function), error)
+
+    def set_timer(self, key: str, name: str, at: float, callback: Callback) -> None:
+        """Call *callback* at *at*; a disk without room does not end the node."""
+        self.timers.set(key, name, at, partial(self._spawned, callback))
 
     # --------------------------------------------------------------- actions
 
@@ -301,6 +339,7 @@ class Node(ABC):
         :param write: further changes for the same database write.
         :param committed: called when all that is durable, before anything is sent.
         :raises StoreFullError: nothing was done.
+        :raises QueueFullError: nothing was done, the delivery queue has no room.
         """
         previous, mine = self._last, anyio.Event()
         self._last = mine
@@ -325,21 +364,31 @@ class Node(ABC):
             for key, action in ordered:
                 if isinstance(action, SetTimer):
                     if key in self._machines:
-                        self.timers.set(key, action.name, action.at, self._machines[key])
+                        self.set_timer(key, action.name, action.at, self._machines[key])
                 elif isinstance(action, CancelTimer):
                     self.timers.cancel(key, action.name)
                 elif isinstance(action, Send):
-                    self.tasks.start_soon(self.send_once, action)
+                    self.spawn(self.send_once, action)
                 elif isinstance(action, Attempt):
-                    self.tasks.start_soon(self._attempt, action.entry)
+                    self.spawn(self._attempt, action.entry)
                 elif isinstance(action, Expired):
                     self._expired(action)
                 elif isinstance(action, Superseded):
                     logger.info("%s gave way to %s", action.entry.distribution_id, action.by)
                 elif not isinstance(action, Store):
                     self.carry_out(key, action)
+        except (StoreFullError, QueueFullError):
+            self._stale = True
+            mine.set()
+            self.undone(machine)
+            await self._go_back()
+            raise
         finally:
             mine.set()
+
+    def undone(self, machine: str) -> None:
+        """The actions of an event of *machine* are lost, the disk being full; machines without stored state react."""
+        logger.info("an event of %s is undone", machine)
 
     def carry_out(self, machine: str, action: Action) -> None:
         """Perform an action of the role's own machines."""
@@ -360,18 +409,35 @@ class Node(ABC):
         return ordered
 
     async def _write(self, function: Callable[[sqlite3.Connection], Any]) -> None:
+        self._submitted += 1
+        self._writing += 1
         try:
             await self.database.write(function)
         except StoreFullError:
+            self._stale = True
+            self._full_until = self.clock.now() + _LOOK_AGAIN
             self.warn("disk", f"the disk is full: {self.database.path} takes no changes, nothing new is accepted")
-            await self.reload()
-            self.tasks.start_soon(self._resume)
             raise
-        except StoreError:
+        except StoreError as error:
             logger.exception("the database failed; the node stops")
+            self._failure = self._failure or error
             self.tasks.cancel_scope.cancel()
             raise
+        finally:
+            self._writing -= 1
+        self._full_until = None
         self.warn("disk", None)
+
+    async def _go_back(self) -> None:
+        """Something could not be stored: let the machines forget it, and go on when there may be room again."""
+        async with self._reload_lock:
+            if self._stale:
+                self._stale = False
+                await self.reload()
+        self.set_timer("disk", "resume", self.clock.now() + _LOOK_AGAIN, self._look_again)
+
+    async def _look_again(self, name: str, now: float) -> None:
+        await self._resume()
 
     # --------------------------------------------------------------- sending
 
@@ -438,7 +504,7 @@ class Node(ABC):
         self.log_event("warning", f"{entry.message.TYPE} to {entry.recipient} given up: {action.reason}", entry.zone)
         told = self.expired(entry, self.clock.now())
         if told is not None:
-            self.tasks.start_soon(self.perform, *told)
+            self.spawn(self.perform, *told)
 
     async def _queue_timer(self, name: str, now: float) -> None:
         await self.perform(_QUEUE, self.queue.timer(name, now))
@@ -450,6 +516,11 @@ class Node(ABC):
     # -------------------------------------------------------------- receiving
 
     async def _received(self, incoming: Incoming) -> Acknowledgement:
+        if self._full_until is not None and not isinstance(incoming.message, Hello | Beat | Ping):
+            # Nothing that it would change could be kept; one message a second is let through to see.
+            if self._stale or incoming.now < self._full_until:
+                raise StoreFullError(f"{self.database.path}: the disk is full")
+            self._full_until = incoming.now + _LOOK_AGAIN
         try:
             return await self.handle(incoming)
         finally:

@@ -83,14 +83,19 @@ class CombinerNode(HostingNode):
     async def open_database(self, path: Path) -> Database:
         return await open_combiner_database(path, self.runtime.executor)
 
-    def restore(self, state: Mapping[str, Mapping[str, Mapping[str, Any]]], connection: sqlite3.Connection) -> None:
-        self._serials = load_serials(connection)
+    def read(self, connection: sqlite3.Connection) -> Any:
         kept: dict[bytes, list[Contribution]] = {origin: [] for origin in self.zone_settings}
         for row in load_contributions(connection):
             if row.owner in kept:
                 record = read_record(row.record, type_text(row.rrtype), row.owner)
                 kept[row.owner].append(Contribution(row.originator, record, row.received_at))
-        self._kept = {origin: Contributions(self.zone_settings[origin].name, items) for origin, items in kept.items()}
+        contributions = {
+            origin: Contributions(self.zone_settings[origin].name, items) for origin, items in kept.items()
+        }
+        return load_serials(connection), contributions
+
+    def restore(self, state: Mapping[str, Mapping[str, Mapping[str, Any]]], stored: Any) -> None:
+        self._serials, self._kept = stored
 
     # ------------------------------------------------------------------ zones
 
@@ -204,7 +209,7 @@ class CombinerNode(HostingNode):
             message="",
             time=rfc3339(incoming.now),
         )
-        self.tasks.start_soon(self.send_once, Send(incoming.sender, answer, self.new_distribution_id()))
+        self.spawn(self.send_once, Send(incoming.sender, answer, self.new_distribution_id()))
 
     # ---------------------------------------------------------------- service
 

@@ -14,10 +14,13 @@ from dataclasses import dataclass
 
 from mpcore.wire.messages import Message
 
-__all__ = ("MAX_AGE", "ReplayMemory", "SeenKey", "seen_key")
+__all__ = ("MAX_AGE", "MEMORY", "ReplayMemory", "SeenKey", "seen_key")
 
 #: How old a message may be, by its own time, and how long it is remembered: the life time of a queued message.
 MAX_AGE = 86400.0
+#: How many messages are remembered in memory.
+MEMORY = 20000
+_MOST_OCTETS = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,14 @@ def seen_key(sender: str, receiver: str, distribution_id: str, message: Message,
 
 
 class ReplayMemory:
-    """The newest messages with the inline answers they got, in bounded memory."""
+    """The newest messages with the inline answers they got, in bounded memory.
 
-    def __init__(self, capacity: int = 20000) -> None:
-        self._capacity = capacity
+    :param capacity: most messages.
+    :param octets: most octets of answers.
+    """
+
+    def __init__(self, capacity: int = MEMORY, octets: int = _MOST_OCTETS) -> None:
+        self._capacity, self._most_octets, self._octets = capacity, octets, 0
         self.complete = True  #: nothing younger than MAX_AGE has been forgotten: what is not here is new
         self._answers: OrderedDict[SeenKey, tuple[float, bytes]] = OrderedDict()
 
@@ -53,8 +60,13 @@ class ReplayMemory:
 
     def remember(self, key: SeenKey, answer: bytes, now: float) -> None:
         """Keep *answer* for repeats of *key*."""
+        before = self._answers.pop(key, None)
+        if before is not None:
+            self._octets -= len(before[1])
         self._answers[key] = (now, answer)
-        while len(self._answers) > self._capacity:
-            _, (at, _) = self._answers.popitem(last=False)
+        self._octets += len(answer)
+        while len(self._answers) > self._capacity or self._octets > self._most_octets:
+            _, (at, forgotten) = self._answers.popitem(last=False)
+            self._octets -= len(forgotten)
             if at >= now - MAX_AGE:
                 self.complete = False

@@ -20,7 +20,7 @@ import anyio
 
 from mpcore.actions import Action, Send, Store
 from mpcore.control.models import Key, Peer, Role, Snapshot
-from mpcore.errors import ConfigError, NotReadyError
+from mpcore.errors import ConfigError, NotReadyError, StoreFullError
 from mpcore.net.secondary import SecondaryZone
 from mpcore.node.base import Receipt
 from mpcore.node.configured import configured_view
@@ -47,6 +47,7 @@ __all__ = ("SignerNode",)
 logger = logging.getLogger(__name__)
 
 _RESIGN = "resign"
+_RESIGN_AGAIN = 60.0  #: seconds until a signing that failed is tried again
 _SLICE = 0.005  #: seconds that signing may keep the event loop
 _DERIVED = frozenset({46, 47, 48, 59, 60})  #: RRSIG, NSEC, DNSKEY, CDS, CDNSKEY: made by the signer
 
@@ -105,11 +106,38 @@ class SignerNode(HostingNode):
     async def open_database(self, path: Path) -> Database:
         return await open_signer_database(path, self.runtime.executor)
 
-    def restore(self, state: Mapping[str, Mapping[str, Mapping[str, Any]]], connection: sqlite3.Connection) -> None:
-        self._serials = load_serials(connection)
+    def read(self, connection: sqlite3.Connection) -> Any:
+        machines: dict[bytes, KeyMachine] = {}
+        for origin in self._zones:
+            machines[origin] = self._key_machine(origin)
+            machines[origin].restore(load_keys(connection, owners.to_text(origin)))
+        return load_serials(connection), machines
+
+    def restore(self, state: Mapping[str, Mapping[str, Mapping[str, Any]]], stored: Any) -> None:
+        self._serials, machines = stored
         for origin, zone in self._zones.items():
-            zone.keys = self._key_machine(origin)
-            zone.keys.restore(load_keys(connection, owners.to_text(origin)))
+            zone.keys = machines[origin]
+
+    async def reload(self) -> None:
+        await super().reload()
+        for origin, zone in self._zones.items():
+            if zone.unsigned is not None:
+                actions = self._zone_loaded(origin, zone.unsigned, self.roles.get(origin))
+                self.restored.append((owners.to_text(origin), actions))
+
+    def _zone_loaded(self, origin: bytes, version: ZoneVersion, roles: ZoneRoles | None) -> list[Action]:
+        """Tell the keys which version of the zone there is, and by its roles who signs it."""
+        own = self._own_identity(roles)
+        return self._zones[origin].keys.zone_loaded(
+            version,
+            sign=self._signs(roles, own),
+            shared=roles is not None and own is not None and bool(roles.other_signers(own)),
+            now=self.clock.now(),
+        )
+
+    @staticmethod
+    def _signs(roles: ZoneRoles | None, own: str | None) -> bool:
+        return roles is not None and own is not None and roles.is_signer(own)
 
     def store(self, connection: sqlite3.Connection, stores: Sequence[Store]) -> None:
         for action in stores:
@@ -123,17 +151,12 @@ class SignerNode(HostingNode):
         zone = self._zones[origin]
         name = owners.to_text(origin)
         own = self._own_identity(roles)
-        signs = roles is not None and own is not None and roles.is_signer(own)
+        signs = self._signs(roles, own)
         self.roles[origin] = roles
         self._follow_upstream(origin, roles, own, wanted=roles is not None and roles.signed and not signs)
         async with zone.lock:
             zone.unsigned = version
-            actions = zone.keys.zone_loaded(
-                version,
-                sign=signs,
-                shared=roles is not None and own is not None and bool(roles.other_signers(own)),
-                now=self.clock.now(),
-            )
+            actions = self._zone_loaded(origin, version, roles)
             if signs:
                 # The zone is signed below in any case; what is left to do about the keys is to store and tell them.
                 await self.perform(name, actions)
@@ -166,7 +189,6 @@ class SignerNode(HostingNode):
         now = self.clock.now()
         serial = next_serial(self._serials.get(name), "persist", now, inbound=zone.unsigned.serial)
         zone.signer.set_keys(zone.keys.keys, zone.keys.foreign)
-        before = zone.signer.signed
         steps = zone.signer.signing_steps(zone.unsigned, now, serial)
         slice_end = anyio.current_time() + _SLICE
         while True:
@@ -178,19 +200,24 @@ class SignerNode(HostingNode):
             if anyio.current_time() >= slice_end:
                 await anyio.lowlevel.checkpoint()
                 slice_end = anyio.current_time() + _SLICE
-        if signed is not before or origin not in self.served:
+        if self.served.get(origin) is not signed:
             await self.perform(name, [], write=lambda connection: put_serial(connection, name, serial, now))
             self._serials[name] = serial
             self.publish(signed)
         due = zone.signer.next_due()
         if due is not None:
-            self.timers.set(name, _RESIGN, max(due, now + 1), partial(self._resign, origin))
+            self.set_timer(name, _RESIGN, max(due, now + 1), partial(self._resign, origin))
 
     async def _resign(self, origin: bytes, name: str, now: float) -> None:
         zone = self._zones[origin]
         async with zone.lock:
-            if zone.keys.signs:
+            if not zone.keys.signs:
+                return
+            try:
                 await self._sign(origin)
+            except StoreFullError:
+                self.set_timer(owners.to_text(origin), _RESIGN, now + _RESIGN_AGAIN, partial(self._resign, origin))
+                raise
 
     # --------------------------------------------------------------- upstream
 
@@ -294,7 +321,7 @@ class SignerNode(HostingNode):
                     for agent in self._agents:
                         self._send_inventory(origin, agent)
                 if self._zones[origin].unsigned is not None and self._zones[origin].keys.signs:
-                    self.timers.set(action.zone, _RESIGN, self.clock.now(), partial(self._resign, origin))
+                    self.set_timer(action.zone, _RESIGN, self.clock.now(), partial(self._resign, origin))
             case SignalIgnored():
                 logger.info("%s: signal for key %d changes nothing: %s", action.zone, action.key_tag, action.reason)
             case _:
@@ -313,7 +340,7 @@ class SignerNode(HostingNode):
             key_inventory=zone.keys.inventory() if zone.keys.signs else None,
             time=rfc3339(self.clock.now()),
         )
-        self.tasks.start_soon(self.send_once, Send(agent, message, self.new_distribution_id()))
+        self.spawn(self.send_once, Send(agent, message, self.new_distribution_id()))
 
     # ---------------------------------------------------------------- service
 

@@ -71,15 +71,18 @@ def remember_answer(connection: sqlite3.Connection, key: MessageKey, answer: byt
 
 
 def load_seen(
-    connection: sqlite3.Connection, after: float
+    connection: sqlite3.Connection, after: float, limit: int | None = None
 ) -> list[tuple[tuple[str, str, str, str, bytes], bytes, float]]:
-    """Messages seen after *after* (Unix seconds), oldest first: key columns, answer, time."""
+    """Messages seen after *after* (Unix seconds), oldest first: key columns, answer, time.
+
+    :param limit: only so many, the newest; ``None``: all.
+    """
     rows = connection.execute(
         "SELECT sender, receiver, distribution_id, type, digest, answer, seen_at FROM seen WHERE seen_at > ?"
-        " ORDER BY seen_at, sender, distribution_id",
-        (after,),
-    )
-    return [((row[0], row[1], row[2], row[3], bytes(row[4])), bytes(row[5]), row[6]) for row in rows]
+        " ORDER BY seen_at DESC, sender DESC, distribution_id DESC LIMIT ?",
+        (after, -1 if limit is None else limit),
+    ).fetchall()
+    return [((row[0], row[1], row[2], row[3], bytes(row[4])), bytes(row[5]), row[6]) for row in reversed(rows)]
 
 
 def purge_seen(connection: sqlite3.Connection, now: float, lifetime: float = SEEN_LIFETIME) -> int:
