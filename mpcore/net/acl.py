@@ -1,17 +1,20 @@
-"""Who may transfer: an ordered list of address prefixes, each with the TSIG key it needs.  The default is nobody."""
+"""Who may transfer: a list of address prefixes, each with the proofs it needs.  The default is nobody.
+
+Proofs are a TSIG key, a connection by TLS, and the certificate of the client on it (RFC 9103, section 9).
+"""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, TypeAlias
 
 from mpcore.errors import ConfigError
 from mpcore.net.keyring import key_name
 from mpcore.net.remote import Remote
 
-__all__ = ("Acl", "AclEntry", "Prefix")
+__all__ = ("Acl", "AclEntry", "Prefix", "normal_fingerprint")
 
 Prefix: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -25,13 +28,15 @@ class AclEntry:
         None  #: name (wire octets) of the TSIG key the request must be signed with; ``None``: none needed
     )
     blocked: bool = False  #: refuse everything from here, whatever other entries say
+    tls: bool = False  #: only over TLS
+    certificate: str | None = None  #: only with this client certificate, see :func:`mpcore.net.tls.fingerprint_of`
 
 
 class Acl:
-    """Decides by source address and verified TSIG key.
+    """Decides by source address, verified TSIG key, and TLS.
 
-    A request is permitted if an entry's prefix contains its source and the entry needs no key, or the one that the
-    request was signed with; and if no blocking entry contains its source.  IPv4-mapped IPv6 addresses count as IPv4.
+    A request is permitted if an entry's prefix contains its source and the request has every proof that the entry
+    needs; and if no blocking entry contains its source.  IPv4-mapped IPv6 addresses count as IPv4.
     """
 
     __slots__ = ("_entries",)
@@ -61,15 +66,29 @@ class Acl:
     def for_servers(cls, servers: Iterable[Remote]) -> Self:
         """An ACL that permits exactly *servers*, each with its TSIG key if it has one.
 
+        A server with a ``tls`` (a :class:`mpcore.net.tls.ClientIdentity`) may transfer only by TLS.
+
         :raises ConfigError: an address is not numeric, or a key's name is not a name.
         """
-        return cls.of((server.address, server.tsig_key) for server in servers)
+        entries: list[AclEntry] = []
+        for server in servers:
+            (entry,) = cls.of([(server.address, server.tsig_key)])._entries
+            tls = getattr(server, "tls", None)
+            if tls is not None:
+                wanted = tls.client_fingerprint
+                entry = replace(entry, tls=True, certificate=None if wanted is None else normal_fingerprint(wanted))
+            entries.append(entry)
+        return cls(entries)
 
-    def permits(self, host: str, key: bytes | None = None) -> bool:
+    def permits(
+        self, host: str, key: bytes | None = None, *, tls: bool = False, certificate: str | None = None
+    ) -> bool:
         """Whether a request from *host* is permitted.
 
         :param host: numeric source address.
         :param key: name (canonical wire octets) of the TSIG key the request was verified with; ``None`` for none.
+        :param tls: whether it came by TLS.
+        :param certificate: fingerprint of the client's certificate, if it has shown one.
         """
         try:
             address = ipaddress.ip_address(host)
@@ -79,5 +98,19 @@ class Acl:
             address = address.ipv4_mapped or ipaddress.IPv6Address(int(address))  # without the scope
         matching = [entry for entry in self._entries if address in entry.prefix]
         return not any(entry.blocked for entry in matching) and any(
-            entry.key is None or entry.key == key for entry in matching
+            (entry.key is None or entry.key == key)
+            and (tls or not entry.tls)
+            and (entry.certificate is None or (tls and entry.certificate == certificate))
+            for entry in matching
         )
+
+
+def normal_fingerprint(text: str) -> str:
+    """A fingerprint as :func:`mpcore.net.tls.fingerprint_of` writes it, from one with colons or capitals.
+
+    :raises ConfigError: it is not 32 octets in hexadecimal digits.
+    """
+    digits = text.replace(":", "").lower()
+    if len(digits) != 64 or set(digits) - set("0123456789abcdef"):
+        raise ConfigError(f"{text!r} is not a SHA-256 in hexadecimal digits", key="tls.client_fingerprint")
+    return digits

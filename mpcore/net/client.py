@@ -10,7 +10,8 @@ import anyio
 from mpcore.errors import ExchangeError
 from mpcore.net.framing import MAX_MESSAGE, MessageStream
 from mpcore.net.messages import question_end
-from mpcore.net.network import Network
+from mpcore.net.network import ByteStream, Network
+from mpcore.net.tls import TlsClient
 
 __all__ = ("describe", "exchange", "is_answer_to", "query")
 
@@ -42,6 +43,7 @@ async def exchange(
     port: int = 53,
     *,
     over_tcp: bool = False,
+    tls: TlsClient | None = None,
     timeout: float = 5.0,
     local_host: str | None = None,
 ) -> bytes:
@@ -52,6 +54,7 @@ async def exchange(
 
     :param octets: the message, with its id chosen by the caller at random, at most 65535 octets.
     :param host: numeric address.
+    :param tls: ask over TLS (RFC 7858), whatever *over_tcp* says.
     :param timeout: seconds for everything, connecting included; above 0.
     :param local_host: numeric address to send from.
     :raises ExchangeError: no answer in time, connection refused, garbage.
@@ -60,11 +63,13 @@ async def exchange(
         raise ValueError("a DNS message has at most 65535 octets")
     try:
         with anyio.fail_after(timeout):
+            if tls is not None:
+                return await _over_stream(await tls.connect(network, host, port, local_host=local_host), octets)
             if over_tcp:
-                return await _over_tcp(network, octets, host, port, local_host)
+                return await _over_stream(await network.connect_tcp(host, port, local_host=local_host), octets)
             return await _over_udp(network, octets, host, port, local_host)
     except TimeoutError:
-        transport = "TCP" if over_tcp else "UDP"
+        transport = "TLS" if tls is not None else "TCP" if over_tcp else "UDP"
         raise ExchangeError(f"no answer from {host} port {port} over {transport} within {timeout:g} s") from None
     except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
         raise ExchangeError(f"{host} port {port}: {describe(error)}") from error
@@ -113,14 +118,15 @@ async def _over_udp(network: Network, octets: bytes, host: str, port: int, local
             await socket.aclose()
 
 
-async def _over_tcp(network: Network, octets: bytes, host: str, port: int, local_host: str | None) -> bytes:
-    stream = MessageStream(await network.connect_tcp(host, port, local_host=local_host))
+async def _over_stream(connection: ByteStream, octets: bytes) -> bytes:
+    stream = MessageStream(connection)
     try:
         await stream.send(octets)
         while True:
             try:
                 answer = await stream.receive()
             except anyio.EndOfStream:
+                host, port = stream.peer
                 raise ExchangeError(f"{host} port {port} closed the connection without an answer") from None
             if is_answer_to(answer, octets):
                 return answer

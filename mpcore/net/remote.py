@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from mpcore.net.tls import ClientIdentity, ServerIdentity
+
 __all__ = ("Remote", "RemoteServer")
 
 
 class Remote(Protocol):
-    """Any object with these three: a configured primary or secondary, or a :class:`RemoteServer`."""
+    """Any object with these three: a configured primary or secondary, or a :class:`RemoteServer`.
+
+    If it also has a ``tls`` that is not ``None``, zones are transferred from and to it by TLS only (RFC 9103): for a
+    primary a :class:`mpcore.net.tls.ServerIdentity`, for a secondary a :class:`mpcore.net.tls.ClientIdentity`.
+    """
 
     @property
     def address(self) -> str:
@@ -34,6 +40,7 @@ class RemoteServer:
     address: str
     port: int = 53
     tsig_key: str | None = None
+    tls: ServerIdentity | ClientIdentity | None = None
 
     def __str__(self) -> str:
         return f"{self.address}:{self.port}" if ":" not in self.address else f"[{self.address}]:{self.port}"

@@ -9,7 +9,9 @@ start                               transfer at once; on failure again after 0.2
 NOTIFY from a primary               that primary is asked at once, the others if it has nothing newer
 NOTIFY while one is at work         one more refresh when it is done, however many came
 REFRESH has passed                  all primaries are asked for their serial, the last good one first
-newer serial (RFC 1982)             AXFR; the version is given to ``on_version``
+newer serial (RFC 1982)             IXFR, or AXFR where that cannot be; the version is given to ``on_version``
+IXFR refused or of no use           AXFR at once, and no IXFR from that primary for an hour
+connection lost during IXFR         AXFR at the next attempt
 same serial                         the zone is confirmed: REFRESH and EXPIRE start anew
 older serial                        counts as a failure of this primary
 every primary failed                again after 0.2 s, doubling up to RETRY
@@ -25,6 +27,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from random import SystemRandom
 
@@ -37,6 +40,7 @@ from mpcore.net.clock import Clock
 from mpcore.net.keyring import Keyring, find_key
 from mpcore.net.network import Address, Network
 from mpcore.net.remote import Remote
+from mpcore.net.tls import TlsClient
 from mpcore.net.transfer import PrimaryConnection, Run, TransferLimits, run_inline
 from mpcore.zone import owners
 from mpcore.zone.serial import compare
@@ -48,6 +52,8 @@ _log = logging.getLogger(__name__)
 
 _FIRST_RETRY = 0.2  # seconds
 _LAST_FIRST_RETRY = 30.0  # seconds, while nothing was ever loaded
+_WITHOUT_IXFR = 3600.0  # seconds, after a primary answered IXFR with something that is of no use
+_WITHOUT_IXFR_ONCE = 60.0  # seconds, after the connection was lost
 
 
 class ZoneState(StrEnum):
@@ -78,6 +84,7 @@ class SecondaryZone:
     :param local_host: numeric address to connect from.
     :param run: where transfers are decoded, see :class:`mpcore.net.transfer.Run`.
     :param initial: a version kept from before; it is compared with the primaries' at the start.
+    :param incremental: ask for changes (IXFR) where there is a version to begin with.
     """
 
     def __init__(
@@ -98,6 +105,7 @@ class SecondaryZone:
         local_host: str | None = None,
         run: Run = run_inline,
         initial: ZoneVersion | None = None,
+        incremental: bool = True,
     ) -> None:
         if not primaries:
             raise ConfigError("a secondary zone needs a primary", key="primaries")
@@ -117,6 +125,13 @@ class SecondaryZone:
             local_host,
             run,
         )
+        self._incremental = incremental
+        self._whole_until: dict[Address, float] = {}  # no IXFR from this primary before that time
+        self._tls = {
+            (primary.address, primary.port): TlsClient.of(identity)
+            for primary in self._primaries
+            if (identity := getattr(primary, "tls", None)) is not None
+        }
         self._good: Remote | None = None
         self._told_by: Remote | None = None
         self._forced = False
@@ -250,25 +265,39 @@ class SecondaryZone:
         """A version newer than ours, or ``None`` if ours is what the primary has."""
         ours = None if forced or self.version is None or self.state is ZoneState.EXPIRED else self.version.serial
         key = find_key(self._keyring, primary.tsig_key)
+        where = (primary.address, primary.port)
         async with PrimaryConnection(
             self._network,
             self.origin,
-            (primary.address, primary.port),
+            where,
             key=key,
             clock=self._clock,
             random=self._random,
             limits=self._limits,
             local_host=self._local_host,
             run=self._run,
+            tls=self._tls.get(where),
         ) as connection:
             if ours is not None and not self._is_newer(await connection.soa_serial(), ours, primary):
                 return None
-            if self._limiter is None:
-                version = await connection.transfer()
-            else:
-                async with self._limiter:
-                    version = await connection.transfer()
+            async with self._limiter or nullcontext():
+                version = await self._transfer(connection, where, None if ours is None else self.version)
             return version if ours is None or self._is_newer(version.serial, ours, primary) else None
+
+    async def _transfer(self, connection: PrimaryConnection, primary: Address, base: ZoneVersion | None) -> ZoneVersion:
+        now = anyio.current_time()
+        if not self._incremental or self._whole_until.get(primary, now) > now:
+            base = None
+        try:
+            version = await connection.transfer(base)
+        except ExchangeError:
+            if base is not None:
+                self._whole_until[primary] = now + _WITHOUT_IXFR_ONCE
+            raise
+        if connection.fell_back is not None:
+            _log.info("%s: no incremental transfer from %s: %s", self._name, primary[0], connection.fell_back)
+            self._whole_until[primary] = now + _WITHOUT_IXFR
+        return version
 
     def _is_newer(self, theirs: int, ours: int, primary: Remote) -> bool:
         order = compare(theirs, ours)

@@ -1,4 +1,4 @@
-"""A DNS server for UDP and TCP: sockets, limits and dispatch; what to answer is up to registered handlers.
+"""A DNS server for UDP, TCP and TLS: sockets, limits and dispatch; what to answer is up to registered handlers.
 
 A message is dropped, refused or dispatched as follows.
 
@@ -63,6 +63,7 @@ from mpcore.net.messages import (
 from mpcore.net.network import Address, InternetNetwork, Listener, Network, UDPSocket
 from mpcore.net.ratelimit import RateLimiter, source_key
 from mpcore.net.rrl import ResponseLimiter
+from mpcore.net.tls import TlsEndpoint, TlsStream, fingerprint_of, listen_tls
 from mpcore.zone.tsig import TsigKey, TsigStream, error_response, sign_message, verify_message
 
 __all__ = ("Answer", "DnsServer", "Handler", "QueryHandler", "Request", "ServerLimits", "reply")
@@ -84,6 +85,8 @@ class Request:
     qclass: int
     key: TsigKey | None = None  #: the TSIG key that the message was verified with
     mac: bytes = b""  #: its MAC, over which the server signs the answer
+    tls: bool = False  #: came by TLS
+    certificate: str | None = None  #: fingerprint of the client's certificate, see :mod:`mpcore.net.tls`
 
 
 Answer: TypeAlias = bytes | Sequence[bytes] | AsyncIterator[bytes] | None
@@ -149,6 +152,7 @@ class _Connection:
     messages: MessageStream
     source: str
     slots: anyio.Semaphore
+    tls: TlsStream | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     in_flight: int = 0
 
@@ -161,7 +165,7 @@ class _Datagram:
 
 
 class DnsServer:
-    """Listens on UDP and TCP and hands each message to the handler registered for it.
+    """Listens on UDP, TCP and TLS and hands each message to the handler registered for it.
 
     :param network: where to listen.
     :param endpoints: numeric addresses and ports; port 0 takes a free one, the same for UDP and TCP.
@@ -169,6 +173,7 @@ class DnsServer:
     :param keyring: TSIG keys that requests may be signed with; looked up for each message, so it may change.
     :param clock: for TSIG, cookies and rates.
     :param cookies: ``None`` ignores DNS cookies.
+    :param tls: where to listen for DNS over TLS (RFC 7858) besides.
     """
 
     def __init__(
@@ -180,9 +185,11 @@ class DnsServer:
         keyring: Keyring = MappingProxyType({}),
         clock: Clock | None = None,
         cookies: ServerCookies | None = None,
+        tls: Sequence[TlsEndpoint] = (),
     ) -> None:
         self._keyring, self._clock = keyring, clock or SystemClock()
         self._network, self._endpoints, self._limits = network, tuple(endpoints), limits
+        self._tls = tuple(tls)
         self._handlers: dict[tuple[int, int | None], Handler] = {}
         self._special: set[int] = set()
         self._fast: QueryHandler | None = None
@@ -195,6 +202,7 @@ class DnsServer:
         self._logged: set[tuple[object, ...]] = set()
         self._counters: Counter[str] = Counter()
         self.addresses: tuple[Address, ...] = ()  #: what is listened on, once :meth:`serve` has started
+        self.tls_addresses: tuple[Address, ...] = ()  #: the same for TLS
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -239,6 +247,11 @@ class DnsServer:
             for host, port in self._endpoints:
                 listeners.append(await self._bind(stack, tasks, host, port, portable))
             self.addresses = tuple(listener.address for listener in listeners)
+            for endpoint in self._tls:
+                listener = await listen_tls(self._network, endpoint)
+                stack.push_async_callback(listener.aclose)
+                listeners.append(listener)
+            self.tls_addresses = tuple(listener.address for listener in listeners[len(self.addresses) :])
             for listener in listeners:
                 tasks.start_soon(self._accept, listener, tasks)
             for socket in portable:
@@ -448,7 +461,8 @@ class DnsServer:
                 self._counters["refused connections"] += 1
                 await stream.aclose()
                 continue
-            connection = _Connection(MessageStream(stream), source, anyio.Semaphore(self._limits.max_pipelined))
+            tls = stream if isinstance(stream, TlsStream) else None
+            connection = _Connection(MessageStream(stream), source, anyio.Semaphore(self._limits.max_pipelined), tls)
             self._connections[connection] = None
             self._per_source[source] += 1
             tasks.start_soon(self._converse, connection)
@@ -505,6 +519,9 @@ class DnsServer:
     async def _answer_message(self, connection: _Connection, octets: bytes) -> None:
         try:
             opened = self._open(octets, connection.messages.peer, True)
+            if connection.tls is not None and isinstance(opened, Request):
+                shown = connection.tls.certificate
+                opened = replace(opened, tls=True, certificate=None if shown is None else fingerprint_of(shown))
             request = opened if isinstance(opened, Request) else None
             answer = await self._ask(opened) if isinstance(opened, Request) else opened
             if answer is None:

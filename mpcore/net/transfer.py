@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Protocol, Self, TypeVar
 
 import anyio
@@ -19,12 +20,13 @@ import anyio.lowlevel
 import dns.rcode
 
 from mpcore.actions import RandomSource
-from mpcore.errors import ExchangeError, RemoteError, TransferError, TsigError
+from mpcore.errors import ConfigError, ExchangeError, RemoteError, TransferError, TsigError
 from mpcore.net.acl import Acl
 from mpcore.net.client import describe, is_answer_to
 from mpcore.net.clock import Clock
-from mpcore.net.framing import MAX_MESSAGE, MessageStream
+from mpcore.net.framing import MessageStream
 from mpcore.net.messages import (
+    FORMERR,
     IXFR,
     NOTAUTH,
     REFUSED,
@@ -36,11 +38,14 @@ from mpcore.net.messages import (
     rcode_of,
     read_soa,
 )
-from mpcore.net.network import Address, Network
+from mpcore.net.network import Address, ByteStream, Network
+from mpcore.net.ratelimit import source_key
 from mpcore.net.server import Answer, Request, reply
+from mpcore.net.tls import TlsClient
 from mpcore.zone import owners
+from mpcore.zone.journal import Delta, Journal, condense
 from mpcore.zone.serial import is_newer
-from mpcore.zone.transfer import InboundAxfr, axfr_messages, axfr_query
+from mpcore.zone.transfer import InboundAxfr, InboundIxfr, axfr_messages, axfr_query, ixfr_messages, ixfr_query
 from mpcore.zone.tsig import (
     TSIG_RESERVE,
     TsigKey,
@@ -51,7 +56,7 @@ from mpcore.zone.tsig import (
 )
 from mpcore.zone.version import ZoneVersion
 
-__all__ = ("PrimaryConnection", "Run", "TransferLimits", "TransferServer", "run_inline", "transfer_in")
+__all__ = ("PrimaryConnection", "Run", "TransferLimits", "TransferServer", "run_inline", "settle", "transfer_in")
 
 _log = logging.getLogger(__name__)
 
@@ -75,8 +80,7 @@ async def run_inline(function: Callable[[], T], /) -> T:
     return function()
 
 
-_AT_ONCE = 4096  # octets of messages that are read on the event loop, in well under a millisecond
-_AT_ONCE_RECORDS = 1000  # the same for a zone that is written
+_AT_ONCE = 1000  # records of which a zone is built, or changes are compared, on the event loop
 
 
 # --- in ------------------------------------------------------------------------------------------------------------
@@ -107,6 +111,7 @@ class PrimaryConnection:
     :param random: for message ids.
     :param local_host: numeric address to connect from.
     :param run: where long computations run, see :class:`Run`.
+    :param tls: connect by TLS (RFC 9103).  A server that it does not authenticate needs a *key*.
     """
 
     def __init__(
@@ -121,7 +126,12 @@ class PrimaryConnection:
         limits: TransferLimits = TransferLimits(),
         local_host: str | None = None,
         run: Run = run_inline,
+        tls: TlsClient | None = None,
     ) -> None:
+        if tls is not None and not tls.authenticates and key is None:
+            raise ConfigError("a primary reached by TLS needs pins, a certificate authority or a TSIG key", key="tls")
+        self.fell_back: str | None = None  #: why the primary's answer to an IXFR request could not be used
+        self._tls = tls
         self._network, self._origin, self._primary, self._key = network, origin, primary, key
         self._clock, self._random, self._limits = clock, random, limits
         self._local_host, self._run = local_host, run
@@ -158,24 +168,43 @@ class PrimaryConnection:
             raise TransferError(f"{self._where}: the answer to the SOA query has no SOA record")
         return serial
 
-    async def transfer(self) -> ZoneVersion:
-        """Transfer the whole zone (AXFR, RFC 5936).
+    async def transfer(self, base: ZoneVersion | None = None) -> ZoneVersion:
+        """Transfer the zone: whole (AXFR, RFC 5936), or the changes since *base* (IXFR, RFC 1995).
 
+        A primary that refuses IXFR, or whose changes do not fit *base*, is asked for the whole zone instead, see
+        :attr:`fell_back`.  What came whole shares memory with *base* where it is equal.
+
+        :param base: a version to begin with.
+        :return: the primary's version; *base* itself if the primary has no newer one.
         :raises ExchangeError: no connection, or it broke or fell silent.
         :raises TransferError: refused, malformed, too large, too slow, or the zone breaks a rule.
         :raises TsigError: a signature is missing or wrong.
         """
-        with self._deadline(self._limits.timeout, "the transfer"):
-            return await self._transfer()
+        limits = self._limits
+        with self._deadline(limits.timeout, "the transfer"):
+            if base is not None:
+                query_id = self._random.getrandbits(16)
+                changes = InboundIxfr(base, query_id, max_records=limits.max_records, max_octets=limits.max_octets)
+                try:
+                    version = await self._transfer(ixfr_query(base, query_id), changes)
+                except TransferError as error:
+                    self.fell_back = str(error)
+                    await self._close()  # there may be more of the answer to come
+                else:
+                    return version if changes.incremental or version is base else await self._join(version, base)
+            query_id = self._random.getrandbits(16)
+            whole = InboundAxfr(self._origin, query_id, max_records=limits.max_records, max_octets=limits.max_octets)
+            version = await self._transfer(axfr_query(self._origin, query_id), whole)
+            return version if base is None else await self._join(version, base)
 
-    async def _transfer(self) -> ZoneVersion:
+    async def _join(self, version: ZoneVersion, base: ZoneVersion) -> ZoneVersion:
+        return await self._run_if(version.record_count > _AT_ONCE, lambda: version.sharing_with(base))
+
+    async def _transfer(self, query: bytes, inbound: InboundAxfr) -> ZoneVersion:
         limits, key = self._limits, self._key
-        query_id = self._random.getrandbits(16)
-        signed, mac = self._signed(axfr_query(self._origin, query_id))
-        inbound = InboundAxfr(self._origin, query_id, max_records=limits.max_records, max_octets=limits.max_octets)
+        signed, mac = self._signed(query)
         verifier = None if key is None else TsigStreamVerifier(key, mac)
         octets: bytes | None = None
-        total = 0
         while not inbound.done:
             with self._deadline(limits.idle_timeout, "the next message of the transfer"):
                 if octets is None:
@@ -183,14 +212,13 @@ class PrimaryConnection:
                     self._explain_unsigned(octets)
                 else:
                     octets = await self._next()
-            total += len(octets)
             if verifier is not None:
                 octets = verifier.verify(octets, self._clock.now())
-            await self._run_if(len(octets) > _AT_ONCE, partial(inbound.feed, octets))
-            await anyio.lowlevel.checkpoint()
+            for _ in inbound.steps(octets):
+                await anyio.lowlevel.checkpoint()
         if verifier is not None:
             verifier.finish()
-        return await self._run_if(total > _AT_ONCE, lambda: inbound.version)
+        return await self._run_if(inbound.record_count > _AT_ONCE, lambda: inbound.version)
 
     async def _run_if(self, takes_time: bool, function: Callable[[], T]) -> T:
         return await self._run(function) if takes_time else function()
@@ -226,8 +254,12 @@ class PrimaryConnection:
             except ExchangeError:
                 await self._close()
         with self._deadline(self._limits.connect_timeout, "connecting"):
+            stream: ByteStream
             try:
-                stream = await self._network.connect_tcp(*self._primary, local_host=self._local_host)
+                if self._tls is not None:
+                    stream = await self._tls.connect(self._network, *self._primary, local_host=self._local_host)
+                else:
+                    stream = await self._network.connect_tcp(*self._primary, local_host=self._local_host)
             except OSError as error:
                 raise ExchangeError(f"{self._where}: {describe(error)}") from error
         self._stream = MessageStream(stream)
@@ -266,15 +298,26 @@ async def transfer_in(
     limits: TransferLimits = TransferLimits(),
     local_host: str | None = None,
     run: Run = run_inline,
+    tls: TlsClient | None = None,
+    base: ZoneVersion | None = None,
 ) -> ZoneVersion:
     """Transfer a zone on a connection of its own.
 
     Parameters are those of :class:`PrimaryConnection`, errors those of its :meth:`~PrimaryConnection.transfer`.
     """
     async with PrimaryConnection(
-        network, origin, primary, key=key, clock=clock, random=random, limits=limits, local_host=local_host, run=run
+        network,
+        origin,
+        primary,
+        key=key,
+        clock=clock,
+        random=random,
+        limits=limits,
+        local_host=local_host,
+        run=run,
+        tls=tls,
     ) as connection:
-        return await connection.transfer()
+        return await connection.transfer(base)
 
 
 def _rcode(octets: bytes) -> str:
@@ -288,15 +331,23 @@ class TransferServer:
     """The server's handler for transfers: register its :meth:`handle` for opcode 0 and types 252 (AXFR) and 251 (IXFR).
 
     AXFR is answered over TCP with the whole zone, message by message as the client takes them; the server signs them
-    if the request was signed.  IXFR is answered with the whole zone too, or with the SOA alone if the client is up to
-    date or asks over UDP (RFC 1995, sections 2 and 4).  A zone that is not here is answered NOTAUTH, a client that the
-    zone's access list does not permit REFUSED, and so is AXFR over UDP.
+    if the request was signed.  Each message is made when the one before is gone, in well under a millisecond.
+
+    IXFR (RFC 1995) is answered with the SOA alone if the client is up to date or asks over UDP; with what has changed
+    if the journal knows that and it has fewer records than the zone; and with the whole zone otherwise.
+
+    A zone that is not here is answered NOTAUTH, a client that the zone's access list does not permit REFUSED, and so is
+    AXFR over UDP; IXFR without the client's SOA is answered FORMERR.
 
     :param zones: apex (wire octets, lower case) -> version to serve; looked up for each request, so it may change.
         The version that a transfer began with is served to its end.
     :param acls: who may transfer: one list for all zones, or apex -> list.  A zone without a list is for nobody.
     :param max_concurrent: transfers at a time; more are refused.
-    :param run: where the messages of larger zones are made, see :class:`Run`.
+    :param max_per_source: transfers at a time to one IPv4 address or IPv6 /64; more are refused.
+    :param run: where large changes are compared, see :class:`Run`.
+    :param journals: apex -> what has changed lately; it must be told of each new version before *zones* is.
+    :param condense: send one change from the client's version to the newest instead of one after the other
+        (RFC 1995, section 5).
     """
 
     def __init__(
@@ -305,55 +356,104 @@ class TransferServer:
         acls: Acl | Mapping[bytes, Acl],
         *,
         max_concurrent: int = 64,
+        max_per_source: int = 32,
         run: Run = run_inline,
+        journals: Mapping[bytes, Journal] = MappingProxyType({}),
+        condense: bool = True,
     ) -> None:
-        self._zones, self._acls, self._max_concurrent, self._run = zones, acls, max_concurrent, run
-        self._running = 0
+        self._zones, self._acls, self._run = zones, acls, run
+        self._max_concurrent, self._max_per_source = max_concurrent, max_per_source
+        self._journals, self._condense = journals, condense
+        self._running: Counter[str] = Counter()
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request for a transfer."""
         acl = self._acls if isinstance(self._acls, Acl) else self._acls.get(request.qname)
-        version = self._zones.get(request.qname)
-        if request.qclass != 1 or (version is None and acl is None):
+        if request.qclass != 1 or (request.qname not in self._zones and acl is None):
             return reply(request, NOTAUTH)
         name = owners.to_text(request.qname)
-        if acl is None or not acl.permits(request.source[0], request.key.name if request.key else None):
+        if acl is None or not acl.permits(
+            request.source[0],
+            request.key.name if request.key else None,
+            tls=request.tls,
+            certificate=request.certificate,
+        ):
             _log.info("%s: transfer refused to %s", name, request.source[0])
             return reply(request, REFUSED)
+        serial = _serial_of_client(request) if request.qtype == IXFR else None
+        if request.qtype == IXFR and serial is None:
+            return reply(request, FORMERR)
+        journal = self._journals.get(request.qname)
+        if serial is not None and journal is not None and request.over_tcp:
+            await settle(journal, self._run)
+        version = self._zones.get(request.qname)
         if version is None:
             return reply(request, SERVFAIL if isinstance(self._acls, Mapping) else NOTAUTH)
-        if request.qtype == IXFR and (not request.over_tcp or _is_current(request, version)):
+        if serial is not None and (not request.over_tcp or not is_newer(version.serial, serial)):
             return _only_soa(request, version)
-        if not request.over_tcp or self._running >= self._max_concurrent:
+        source = source_key(request.source[0])
+        if (
+            not request.over_tcp
+            or self._running.total() >= self._max_concurrent
+            or self._running[source] >= self._max_per_source
+        ):
             return reply(request, REFUSED)
-        return self._stream(request, version)
+        deltas = await self._changes(journal, serial, version)
+        reserve = 0 if request.key is None else TSIG_RESERVE
+        if deltas is None:
+            return self._stream(request, version, axfr_messages(version, request.octets, reserve=reserve))
+        return self._stream(request, version, ixfr_messages(deltas, request.octets, reserve=reserve))
 
-    async def _stream(self, request: Request, version: ZoneVersion) -> AsyncIterator[bytes]:
-        self._running += 1
+    async def _changes(
+        self, journal: Journal | None, serial: int | None, version: ZoneVersion
+    ) -> Sequence[Delta] | None:
+        """What leads from *serial* to *version*; ``None``: send the whole zone."""
+        deltas = None if journal is None or serial is None else journal.since(serial)
+        if not deltas or deltas[-1].new_serial != version.serial:
+            return None
+        total = sum(delta.record_count for delta in deltas)
+        if self._condense and len(deltas) > 1:
+            run = self._run if total > _AT_ONCE else run_inline
+            deltas = [await run(partial(condense, deltas))]
+            total = deltas[0].record_count
+        return deltas if total < version.record_count else None
+
+    async def _stream(self, request: Request, version: ZoneVersion, messages: Iterator[bytes]) -> AsyncIterator[bytes]:
+        source = source_key(request.source[0])
+        self._running[source] += 1
+        octets = 0
         try:
-            reserve = 0 if request.key is None else TSIG_RESERVE
-            messages = axfr_messages(version, request.octets, MAX_MESSAGE, reserve=reserve)
-            run = self._run if version.record_count > _AT_ONCE_RECORDS else run_inline
-            while (message := await run(lambda: next(messages, None))) is not None:
+            for message in messages:
+                octets += len(message)
                 yield message
         finally:
-            self._running -= 1
+            self._running[source] -= 1
+            if not self._running[source]:
+                del self._running[source]
         name = owners.to_text(request.qname)
-        _log.info("%s: serial %d transferred to %s", name, version.serial, request.source[0])
+        _log.info("%s: serial %d transferred to %s, %d octets", name, version.serial, request.source[0], octets)
 
 
-def _is_current(request: Request, version: ZoneVersion) -> bool:
-    """Whether the client of an IXFR request has this version or a newer one."""
+async def settle(journal: Journal, run: Run) -> None:
+    """Take the differences that a journal has left open.
+
+    :param run: where, see :class:`Run`.
+    """
+    for step in journal.unsettled():
+        journal.settle(step, await run(step.compute))
+
+
+def _serial_of_client(request: Request) -> int | None:
+    """Serial of the version that the client of an IXFR request has; ``None`` if it does not say."""
     end = question_end(request.octets)
     if end is None or counts(request.octets)[1:3] != (0, 1):
-        return False
+        return None
     # the SOA stands in the authority section; read it as if it were an answer
     octets = request.octets[:6] + b"\0\1\0\0" + request.octets[10:]
     try:
-        serial = read_soa(octets)
+        return read_soa(octets)
     except RemoteError:
-        return False
-    return serial is not None and not is_newer(version.serial, serial)
+        return None
 
 
 def _only_soa(request: Request, version: ZoneVersion) -> bytes:

@@ -234,6 +234,8 @@ class InboundAxfr:
         """Serial of the version that is being transferred, once the first record was seen."""
         self.done = False
         """Whether the closing SOA was seen."""
+        self.record_count = 0
+        """Records of the messages taken."""
         self._builder = ZoneBuilder(origin)
         self._sink: Callable[[bytes, int, int, bytes], None] = self._builder.add
         self._records_left, self._octets_left = max_records, max_octets
@@ -294,6 +296,7 @@ class InboundAxfr:
         except RecordError as error:
             raise TransferError(f"message {self._messages + 1} of the transfer: {error}") from None
         self._messages += 1
+        self.record_count += answers
         self._message_taken(answers)
 
     def _check_question(self, octets: bytes, questions: int) -> int:
