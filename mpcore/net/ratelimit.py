@@ -58,6 +58,11 @@ class RateLimiter:
         self._keep(key, level - 1 if allowed else level, now)
         return allowed
 
+    def available(self, host: str, now: float) -> bool:
+        """Whether there is a token; takes none."""
+        level, at = self._buckets.get(source_key(host), (self._burst, now))
+        return level + (now - at) * self._rate >= 1
+
     def delay(self, host: str, now: float) -> float:
         """Take one token, on credit if need be, and say how many seconds to wait until it is there."""
         key = source_key(host)

@@ -34,9 +34,10 @@ from mpcore.net.transfer import TransferServer
 from mpcore.node.agent_service import AgentService
 from mpcore.node.base import Receipt, load_public_key
 from mpcore.node.directory import Contact
+from mpcore.node.fetch import Fetcher
 from mpcore.node.hosting import AXFR, IXFR, source_host
 from mpcore.node.identity import IdentityZone
-from mpcore.node.inbound import Incoming
+from mpcore.node.inbound import Fetch, Incoming
 from mpcore.node.runtime import Runtime
 from mpcore.node.settings import AgentSettings, ConfiguredPeer
 from mpcore.peer import discovery
@@ -145,6 +146,11 @@ class AgentNode(AgentService):
         self._inventories: dict[str, list[KeyInventoryEntry]] = {}
         self._next_look: dict[str, float] = {}  #: peer -> when its key may be looked up again because of a message
         self.add_machine(_SDE, self._sde_timer)
+
+    def fetcher(self) -> Fetch:
+        runtime = self.runtime
+        host = source_host(self.settings)
+        return Fetcher(self.identity, runtime.network, runtime.random, local_host=host).fetch
 
     # ------------------------------------------------------------------- life
 

@@ -64,7 +64,7 @@ from mpcore.net.keyring import Keyring, load_keyring
 from mpcore.net.messages import NOTIFY
 from mpcore.net.server import DnsServer
 from mpcore.node.directory import Contact, Directory
-from mpcore.node.inbound import Inbound, Incoming
+from mpcore.node.inbound import Fetch, Inbound, Incoming, unsupported
 from mpcore.node.outbound import Outbound
 from mpcore.node.replay import MAX_AGE, MEMORY, SeenKey
 from mpcore.node.runtime import Runtime
@@ -145,7 +145,9 @@ class Node(ABC):
         self.directory = Directory()
         self.timers = Timers(runtime.clock)
         self.outbound = Outbound(self.identity, self.key, self.directory, runtime)
-        self.inbound = Inbound(self.identity, self.key, self.directory, self, self._received, self._recall, runtime)
+        self.inbound = Inbound(
+            self.identity, self.key, self.directory, self, self._received, self._recall, runtime, self.fetcher()
+        )
         self.served: dict[bytes, ZoneVersion] = {}  #: what is answered and transferred, by origin
         self.server = DnsServer(
             runtime.network,
@@ -236,6 +238,10 @@ class Node(ABC):
     def unknown_key(self, sender: str, now: float) -> None:
         """See :class:`mpcore.node.inbound.Authorizer`; roles with configured peers have nothing to look for."""
         logger.info("no key of %s is configured", sender)
+
+    def fetcher(self) -> Fetch | None:
+        """How payloads are fetched that do not come with their message; ``None``: they are refused."""
+        return None
 
     async def reload(self) -> None:
         """Put the machines into the state that is stored; nothing is written meanwhile."""
@@ -554,13 +560,8 @@ class Node(ABC):
 
     def unsupported(self, incoming: Incoming) -> Acknowledgement:
         """The inline answer to a type that this role does not take."""
-        return Acknowledgement(
-            type="error",
-            distribution_id=incoming.distribution_id,
-            status="unsupported",
-            message=f"no handler for {incoming.message.TYPE}",
-            timestamp=int(incoming.now),
-        )
+        reason = f"no handler for {incoming.message.TYPE}"
+        return unsupported(incoming.distribution_id, reason, incoming.now)
 
     def _responder_answer(self, octets: bytes, source: tuple[str, int], over_tcp: bool) -> bytes | None:
         return self._responder.respond(octets, over_tcp=over_tcp)

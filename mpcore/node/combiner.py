@@ -17,9 +17,10 @@ import anyio
 
 from mpcore.actions import Action, Send
 from mpcore.combiner import CombinerPolicy, Contribution, Contributions, Rebuilt, handle_update, rebuild, status_updates
+from mpcore.combiner.update import refuse_update
 from mpcore.control import models
 from mpcore.control.models import Peer, Role, Snapshot
-from mpcore.errors import NotReadyError
+from mpcore.errors import NotFoundError, NotReadyError
 from mpcore.node.base import Receipt
 from mpcore.node.configured import configured_view
 from mpcore.node.hosting import HostingNode
@@ -148,8 +149,14 @@ class CombinerNode(HostingNode):
                 return self.unsupported(incoming)
 
     async def _update(self, incoming: Incoming, update: Update) -> Acknowledgement:
-        origin = self.zone_origin(update.zone)
         acknowledgement = self.acknowledge(incoming, "pending", "update received")
+        try:
+            origin = self.zone_origin(update.zone)
+        except NotFoundError as error:
+            confirm = refuse_update(self.policy, update, incoming.distribution_id, incoming.now, str(error))
+            told = Send(incoming.sender, confirm, incoming.distribution_id, durable=True)
+            await self.perform("update", [told], receipt=Receipt(incoming, acknowledgement))
+            return acknowledgement
         async with self._locks[origin]:
             version = self._owner_versions.get(origin)
             if version is None:

@@ -2,19 +2,22 @@
 
 In this order, cheapest first, authorization before cryptography:
 
-1. the frame (FORMERR or NOTIMP as the frame says);
-2. the rate of the source and of the claimed sender;
-3. is the claimed sender authorised for anything, and is its key known;
-4. the payload is sealed: clear text is refused, whoever sends it;
-5. signature of the claimed sender, encryption for us;
-6. the JSON and its type (FORMERR);
-7. the identity inside is the sender's, save in an UPDATE, where our own agent speaks for the author of the data; the
+1. it came over TCP, so that its source is no invention;
+2. the rate of failures of its source;
+3. the frame (FORMERR or NOTIMP as the frame says);
+4. is the claimed sender authorised for anything, and is its key known;
+5. the payload is there, or the sender keeps it where it is known to be (agents only);
+6. the payload is sealed: clear text is refused, whoever sends it; signature of the claimed sender, encryption for us;
+7. the rate of the sender, now that it is proven: more than that has to wait;
+8. the JSON and its type (FORMERR; a type that nobody knows is told to be unsupported);
+9. the identity inside is the sender's, save in an UPDATE, where our own agent speaks for the author of the data; the
    receiver inside is us;
-8. the sender is authorised for the zone in the message;
-9. the message is new, or is answered as it was the first time; its own time is not older than a queue keeps messages;
-10. the role handles it, and whatever it changes is durable; then the answer is sealed and sent.
+10. the sender is authorised for the zone in the message;
+11. the message is new, or is answered as it was the first time; its own time is not older than a queue keeps messages,
+    and for what is never queued, not older than clocks differ;
+12. the role handles it, and whatever it changes is durable; then the answer is sealed and sent.
 
-Steps 3 to 5 and 8 give the same bare REFUSED, so that a stranger does not learn who is authorised, or whose key is
+Steps 4 to 6, 9 and 10 give the same bare REFUSED, so that a stranger does not learn who is authorised, or whose key is
 known (guide, wire format, "Answers").
 """
 
@@ -25,26 +28,47 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import anyio
 import dns.rcode
 
-from mpcore.errors import FrameError, LocalError, MessageError, RemoteError, SealError
+from mpcore.errors import (
+    ExchangeError,
+    FrameError,
+    LocalError,
+    MessageError,
+    RemoteError,
+    SealError,
+    UnknownTypeError,
+)
 from mpcore.net.ratelimit import RateLimiter
 from mpcore.net.server import Request
-from mpcore.node.directory import Directory
+from mpcore.node.directory import Contact, Directory
 from mpcore.node.replay import MAX_AGE, ReplayMemory, SeenKey, seen_key
 from mpcore.node.runtime import Runtime
 from mpcore.wire import frame
-from mpcore.wire.messages import Acknowledgement, Beat, Message, Update, decode_message
+from mpcore.wire.messages import (
+    Acknowledgement,
+    Beat,
+    Hello,
+    Message,
+    Ping,
+    Rfi,
+    Update,
+    decode_message,
+)
 from mpcore.wire.seal import PrivateKey
 
-__all__ = ("Authorizer", "Inbound", "Incoming")
+__all__ = ("Authorizer", "Fetch", "Inbound", "Incoming", "unsupported")
 
 logger = logging.getLogger(__name__)
 
 _REFUSED = int(dns.rcode.REFUSED)
 _SERVFAIL = int(dns.rcode.SERVFAIL)
 _FORMERR = int(dns.rcode.FORMERR)
-_FUTURE = 600.0  #: seconds that a sender's clock may be ahead of ours before its messages are refused as unfresh
+_SKEW = 600.0  #: seconds by which a sender's clock may differ from ours before its messages are refused as unfresh
+_FRESH = (Hello, Beat, Ping, Rfi)  #: never queued by their senders
+_ERROR = b'{"type":"error",'
+_LONGEST_WAIT = 2.0  #: seconds that a sender over its rate is made to wait; above that it gets SERVFAIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +80,13 @@ class Incoming:
     distribution_id: str
     now: float
     key: SeenKey
+
+
+def unsupported(distribution_id: str, reason: str, now: float) -> Acknowledgement:
+    """The inline answer to a type that is not taken."""
+    return Acknowledgement(
+        type="error", distribution_id=distribution_id, status="unsupported", message=reason, timestamp=int(now)
+    )
 
 
 class Authorizer(Protocol):
@@ -72,6 +103,7 @@ class Authorizer(Protocol):
 
 Handler = Callable[[Incoming], Awaitable[Acknowledgement]]
 Recall = Callable[[SeenKey], Awaitable[bytes | None]]
+Fetch = Callable[[frame.Notify, Contact], Awaitable[bytes]]
 
 
 class Inbound:
@@ -79,6 +111,7 @@ class Inbound:
 
     :param handler: the role; what it changes is durable when it returns.
     :param recall: looks a message up in the durable part of the replay memory.
+    :param fetch: gets the payload of a message that came without; ``None``: such messages are refused.
     """
 
     def __init__(
@@ -90,12 +123,16 @@ class Inbound:
         handler: Handler,
         recall: Recall,
         runtime: Runtime,
+        fetch: Fetch | None = None,
     ) -> None:
         self._identity, self._key, self._directory = identity, key, directory
         self._authorizer, self._handler, self._recall, self._runtime = authorizer, handler, recall, runtime
+        self._fetch = fetch
         self._memory = ReplayMemory()
-        self._sources = RateLimiter(rate=200, burst=400)
-        self._senders = RateLimiter(rate=200, burst=400)
+        self._under_way: dict[SeenKey, anyio.Event] = {}
+        self._failures = RateLimiter(rate=50, burst=200)  # by source address
+        self._senders = RateLimiter(rate=200, burst=400)  # by identity, proven
+        self._lines = RateLimiter(rate=0.2, burst=10)  # by identity, claimed: lines in the log
 
     def remember(self, key: SeenKey, answer: bytes, seen_at: float) -> None:
         """Take over a message that a former run has seen; oldest first."""
@@ -104,64 +141,113 @@ class Inbound:
     async def handle(self, request: Request) -> bytes | None:
         """The answer to a NOTIFY(CHUNK), for :class:`mpcore.net.server.DnsServer`."""
         now = self._runtime.clock.now()
-        if not self._sources.allow(request.source[0], now):
+        source = request.source[0]
+        if not request.over_tcp:
+            return frame.encode_error(request.octets, _REFUSED)
+        if not self._failures.available(source, now):
             return None
         try:
             notify = frame.decode_notify(request.octets)
         except FrameError as error:
-            logger.info("malformed CHUNK message from %s: %s", request.source[0], error)
+            self._failures.allow(source, now)
             if error.rcode is None:
                 return None
             return frame.encode_response(request.octets, error.rcode, authoritative=True)
-        rcode, answer = await self._open(notify, now)
-        if rcode is None:
-            return frame.encode_response(notify, 0, answer)
-        return frame.encode_response(notify, rcode, authoritative=True)
+        opened = await self._open(notify, now)
+        if opened is None:
+            self._failures.allow(source, now)
+            return frame.encode_response(notify, _REFUSED, authoritative=True)
+        contact, payload = opened
+        rcode, answer = await self._answer(notify, contact, payload)
+        if answer is None:
+            return frame.encode_response(notify, rcode, authoritative=rcode != _SERVFAIL)
+        sealed = self._runtime.sealing.seal(answer, self._key, contact.key, contact.identity, self._runtime.clock.now())
+        return frame.encode_response(notify, rcode, sealed)
 
-    async def _open(self, notify: frame.Notify, now: float) -> tuple[int | None, bytes | None]:
+    def _log(self, notify: frame.Notify, now: float, text: str) -> None:
+        """Say why a message was not accepted, but not for each of thousands."""
+        if self._lines.allow(notify.sender, now):
+            logger.warning("message %s from %s: %s", notify.distribution_id, notify.sender, text)
+
+    async def _open(self, notify: frame.Notify, now: float) -> tuple[Contact, bytes] | None:
+        """The payload of a message that is proven to be from its sender, or ``None``."""
         sender = notify.sender
         if not self._authorizer.allows(sender, ""):
-            logger.info("message from %s refused: not authorised", sender)
-            return _REFUSED, None
-        if not self._senders.allow(sender, now):
-            return _REFUSED, None
+            self._log(notify, now, "refused: not authorised")
+            return None
         contact = self._directory.get(sender)
         if contact is None:
+            self._log(notify, now, "refused: its key is not known yet")
             self._authorizer.unknown_key(sender, now)
-            return _REFUSED, None
-        if notify.data is None:
-            return _FORMERR, None
+            return None
         try:
-            payload = self._runtime.sealing.unseal(notify.data, contact.key, self._key)
+            data = notify.data
+            if data is None:
+                if self._fetch is None:
+                    raise FrameError("it has no payload")
+                data = await self._fetch(notify, contact)
+            return contact, self._runtime.sealing.unseal(data, contact.key, self._key)
+        except (ExchangeError, FrameError) as error:
+            self._log(notify, now, f"refused: {error}")
         except SealError as error:
-            logger.warning("message %s from %s refused: %s", notify.distribution_id, sender, error)
+            self._log(notify, now, f"refused: {error}")
             self._authorizer.unknown_key(sender, now)
-            return _REFUSED, None
+        return None
+
+    async def _answer(self, notify: frame.Notify, contact: Contact, payload: bytes) -> tuple[int, bytes | None]:
+        """RCODE of, and acknowledgement for, an opened message."""
+        sender = contact.identity
+        now = self._runtime.clock.now()
+        wait = self._senders.delay(sender, now)
+        if wait > _LONGEST_WAIT:
+            self._log(notify, now, "refused: it sends too much")
+            return _SERVFAIL, None
+        if wait:
+            await anyio.sleep(wait)
+            now = self._runtime.clock.now()
         try:
             message = decode_message(payload)
+        except UnknownTypeError as error:
+            self._log(notify, now, str(error))
+            return _REFUSED, unsupported(notify.distribution_id, str(error), now).to_json()
         except MessageError as error:
-            logger.warning("message %s from %s is malformed: %s", notify.distribution_id, sender, error)
+            self._log(notify, now, f"malformed: {error}")
             return _FORMERR, None
         refusal = self._refusal(sender, message, now)
         if refusal is not None:
-            logger.warning("%s %s from %s refused: %s", message.TYPE, notify.distribution_id, sender, refusal)
+            self._log(notify, now, f"{message.TYPE} refused: {refusal}")
             return _REFUSED, None
         traffic = self._directory.traffic(sender)
         traffic.received[message.TYPE] = traffic.received.get(message.TYPE, 0) + 1
         traffic.last_heard = now
         key = seen_key(sender, self._identity, notify.distribution_id, message, payload)
-        answer = self._memory.answer(key, now)
-        if answer is None and not self._memory.complete:
-            answer = await self._recall(key)
+        if key in self._under_way:
+            # A sender that has lost patience: it gets the answer of its first attempt.
+            await self._under_way[key].wait()
+        answer = await self._remembered(key, now)
         if answer is None:
+            if key in self._under_way:
+                return _SERVFAIL, None
+            done = self._under_way[key] = anyio.Event()
             try:
                 acknowledgement = await self._handler(Incoming(sender, message, notify.distribution_id, now, key))
             except (LocalError, RemoteError) as error:
-                logger.warning("%s %s from %s failed: %s", message.TYPE, notify.distribution_id, sender, error)
+                self._log(notify, now, f"{message.TYPE} failed: {error}")
                 return _SERVFAIL, None
-            answer = acknowledgement.to_json()
-        self._memory.remember(key, answer, now)
-        return None, self._runtime.sealing.seal(answer, self._key, contact.key, sender, now)
+            else:
+                answer = acknowledgement.to_json()
+                self._memory.remember(key, answer, now)
+            finally:
+                del self._under_way[key]
+                done.set()
+        return (_REFUSED if answer.startswith(_ERROR) else 0), answer
+
+    async def _remembered(self, key: SeenKey, now: float) -> bytes | None:
+        """The inline answer given to *key* before."""
+        answer = self._memory.answer(key, now)
+        if answer is None and not self._memory.complete:
+            answer = await self._recall(key)
+        return answer
 
     def _refusal(self, sender: str, message: Message, now: float) -> str | None:
         if not isinstance(message, Update) and message.sender != sender:
@@ -173,6 +259,7 @@ class Inbound:
         if not any(self._authorizer.allows(sender, zone) for zone in zones or [message.zone_name]):
             return f"the sender has no part in {message.zone_name}"
         sent = message.sent_at
-        if sent is not None and not now - MAX_AGE <= sent <= now + _FUTURE:
+        oldest = _SKEW if isinstance(message, _FRESH) else MAX_AGE
+        if sent is not None and not now - oldest <= sent <= now + _SKEW:
             return f"it was made {now - sent:.0f} s ago"
         return None
