@@ -40,7 +40,9 @@ ROLES: dict[str, type[NodeSettings]] = {"agent": AgentSettings, "combiner": Comb
 
 _MAX_FILE = 4 * 1024 * 1024
 _MAX_DEPTH = 32
-_SECRET_FILES = frozenset({"key_file", "tsig_keys_file", "ksk_file", "zsk_file", "key_passphrase_file"})
+_SECRET_FILES = frozenset(
+    {"key_file", "tsig_keys_file", "ksk_file", "zsk_file", "key_passphrase_file", "private_key_file"}
+)
 _CREATED = frozenset({"state_dir", "control_socket"})
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -70,7 +70,7 @@ class Run(Protocol):
     is another.
     """
 
-    async def __call__(self, function: Callable[[], T], /) -> T:
+    def __call__(self, function: Callable[[], T], /) -> Awaitable[T]:
         """Run *function*."""
         ...
 

@@ -125,7 +125,7 @@ class AgentNode(AgentService):
             random=runtime.random,
             local_host=host,
         )
-        transfers = TransferServer(self.served, {origin: self.identity_zone.acl})
+        transfers = TransferServer(self.served, {origin: self.identity_zone.acl}, run=runtime.run_blocking)
         self.server.register(transfers.handle, QUERY, AXFR)
         self.server.register(transfers.handle, QUERY, IXFR)
         for zone_origin, zone in self.zone_settings.items():
@@ -141,6 +141,7 @@ class AgentNode(AgentService):
                 on_version=partial(self._zone_arrived, zone_origin),
                 on_state=lambda secondary: self.changed("zone", owners.to_text(secondary.origin)),
                 local_host=host,
+                run=runtime.run_blocking,
             )
         self.server.register(NotifyReceiver(self.secondaries).handle, NOTIFY, SOA)
         self._inventories: dict[str, list[KeyInventoryEntry]] = {}

@@ -65,6 +65,7 @@ from mpcore.net.messages import NOTIFY
 from mpcore.net.server import DnsServer
 from mpcore.node.directory import Contact, Directory
 from mpcore.node.inbound import Fetch, Inbound, Incoming, unsupported
+from mpcore.node.listening import plain_endpoints, tls_endpoints
 from mpcore.node.outbound import Outbound
 from mpcore.node.replay import MAX_AGE, MEMORY, SeenKey
 from mpcore.node.runtime import Runtime
@@ -151,9 +152,10 @@ class Node(ABC):
         self.served: dict[bytes, ZoneVersion] = {}  #: what is answered and transferred, by origin
         self.server = DnsServer(
             runtime.network,
-            [(endpoint.address, endpoint.port) for endpoint in settings.listen],
+            plain_endpoints(settings.listen),
             keyring=self.keyring,
             clock=runtime.clock,
+            tls=tls_endpoints(settings.listen),
         )
         self._responder = Responder(self.served)
         self.server.register(self.inbound.handle, NOTIFY, CHUNK_TYPE)

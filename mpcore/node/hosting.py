@@ -16,11 +16,12 @@ from mpcore.net.network import Address
 from mpcore.net.notify import Notifiable, Notifier, NotifyReceiver
 from mpcore.net.remote import Remote
 from mpcore.net.secondary import SecondaryZone, ZoneState
-from mpcore.net.transfer import TransferServer
+from mpcore.net.transfer import TransferServer, settle
 from mpcore.node.base import Node
 from mpcore.node.runtime import Runtime
 from mpcore.node.settings import NodeSettings, ZoneSettings
 from mpcore.zone import owners
+from mpcore.zone.journal import Journal
 from mpcore.zone.roles import ZoneRoles
 from mpcore.zone.rrset import record_text, type_text
 from mpcore.zone.version import ZoneVersion
@@ -128,7 +129,8 @@ class HostingNode(Node):
             random=runtime.random,
             local_host=host,
         )
-        transfers = TransferServer(self.served, self._acls)
+        self.journals: dict[bytes, Journal] = {origin: Journal() for origin in self.zone_settings}
+        transfers = TransferServer(self.served, self._acls, run=runtime.run_blocking, journals=self.journals)
         self.server.register(transfers.handle, QUERY, AXFR)
         self.server.register(transfers.handle, QUERY, IXFR)
         self.server.register(NotifyReceiver(_Listeners(self)).handle, NOTIFY, SOA)
@@ -151,6 +153,7 @@ class HostingNode(Node):
             on_version=on_version,
             on_state=self._state_changed,
             local_host=source_host(self.settings),
+            run=self.runtime.run_blocking,
         )
 
     async def start(self) -> None:
@@ -196,6 +199,10 @@ class HostingNode(Node):
 
     def publish(self, version: ZoneVersion) -> None:
         """Serve *version* from now on and tell the secondaries; its serial is durable already."""
+        journal = self.journals[version.origin]
+        journal.record(self.served.get(version.origin), version)
+        if journal.unsettled():  # now, so that the old version need not be kept for the client that asks for it
+            self.tasks.start_soon(settle, journal, self.runtime.run_blocking)
         self.served[version.origin] = version
         self.notifier.notify(version)
         self.changed("zone", owners.to_text(version.origin))

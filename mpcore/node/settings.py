@@ -7,9 +7,9 @@ errors with file, key and line; tests and the simulator construct them directly.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mpcore.names import Identity, Label, ZoneName
 
@@ -19,10 +19,14 @@ __all__ = (
     "ConfiguredPeer",
     "Endpoint",
     "IdentityZoneSettings",
+    "ListenEndpoint",
+    "ListenTls",
     "NodeSettings",
     "Primary",
+    "PrimaryTls",
     "ResolverSettings",
     "Secondary",
+    "SecondaryTls",
     "SignerSettings",
     "UpstreamSigner",
     "ZoneSettings",
@@ -45,16 +49,65 @@ class Endpoint(_Settings):
     port: _Port = 53
 
 
+class ListenTls(_Settings):
+    """The certificate of a listener for DNS over TLS, and the clients that it knows.  Files are PEM."""
+
+    certificate_file: Path  #: certificate chain
+    private_key_file: Path  #: without a password, mode 0600
+    client_ca_file: Path | None = None  #: certificates of clients, or of authorities that issue them
+
+
+class ListenEndpoint(Endpoint):
+    """An address and port to listen at: for DNS over UDP and TCP or, with ``tls``, for DNS over TLS (RFC 7858) only."""
+
+    tls: ListenTls | None = None
+
+
+class PrimaryTls(_Settings):
+    """Transfers from a primary by TLS (RFC 9103): how the primary is known, and our certificate for it.
+
+    With ``pins``, its public key must be one of them.  With ``ca_file`` or ``server_name``, its certificate must be
+    valid; ``server_name`` is the name in it, by default the address.  Without any of them, a TSIG key is needed.
+    """
+
+    server_name: str | None = None
+    pins: tuple[str, ...] = ()  #: SHA-256 of public keys in base64, as ``kdig +tls-pin`` takes them
+    ca_file: Path | None = None  #: authorities, PEM; with ``server_name`` alone those of the system
+    certificate_file: Path | None = None  #: our certificate chain, PEM
+    private_key_file: Path | None = None  #: PEM without a password, mode 0600
+
+
 class Primary(Endpoint):
-    """Where a zone is transferred from, and the TSIG key that authenticates it (name in ``tsig_keys_file``)."""
+    """Where a zone is transferred from, and the TSIG key that authenticates it (name in ``tsig_keys_file``).
+
+    With ``tls``, transfers and the queries before them go by TLS, to this port: 853 by custom, and it must be given.
+    """
 
     tsig_key: str | None = None
+    tls: PrimaryTls | None = None
+
+    @model_validator(mode="after")
+    def _authenticated(self) -> Self:
+        tls = self.tls
+        if tls is not None and not (tls.pins or tls.ca_file or tls.server_name or self.tsig_key):
+            raise ValueError("a primary reached by TLS needs pins, ca_file or server_name, or a tsig_key")
+        return self
+
+
+class SecondaryTls(_Settings):
+    """Transfers to a secondary by TLS only, and the certificate that it must show."""
+
+    client_fingerprint: str | None = None  #: SHA-256 of the certificate in hexadecimal digits; absent: none needed
 
 
 class Secondary(Endpoint):
-    """Who is notified of changes and may transfer: the TSIG key is required for transfers unless it is absent."""
+    """Who is notified of changes and may transfer: the TSIG key is required for transfers unless it is absent.
+
+    With ``tls``, only transfers by TLS are permitted; notifications go by UDP or TCP to this port all the same.
+    """
 
     tsig_key: str | None = None
+    tls: SecondaryTls | None = None
 
 
 class ConfiguredPeer(_Settings):
@@ -80,6 +133,19 @@ class UpstreamSigner(Primary):
     label: _Label
 
 
+def _plain(value: Any) -> Any:
+    return value.model_dump() if type(value) is Endpoint else value
+
+
+def _not_only_tls(endpoints: tuple[ListenEndpoint, ...]) -> tuple[ListenEndpoint, ...]:
+    if endpoints and endpoints[0].tls is not None:
+        raise ValueError("the first address must be one without tls: peers and primaries know us by it")
+    return endpoints
+
+
+_Listen = Annotated[ListenEndpoint, BeforeValidator(_plain)]
+
+
 class NodeSettings(_Settings):
     """What every role has."""
 
@@ -87,7 +153,7 @@ class NodeSettings(_Settings):
     provider: _Label  #: short name of the provider, shown to operators
     state_dir: Path  #: database and lock; created with mode 0700
     control_socket: Path  #: Unix socket of the control service, in a directory of mode 0700
-    listen: tuple[Endpoint, ...] = Field(min_length=1)
+    listen: Annotated[tuple[_Listen, ...], AfterValidator(_not_only_tls)] = Field(min_length=1)
     key_file: Path  #: private JWK, EC P-256, mode 0600
     tsig_keys_file: Path | None = None  #: YAML list of {name, algorithm, secret}, mode 0600
     min_refresh: float = Field(default=60, ge=1, le=86400)  #: lower bound of the SOA refresh timer, seconds
