@@ -27,6 +27,7 @@ where it was.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
@@ -83,6 +84,8 @@ REMOVED_VISIBLE: Final = 3600.0
 """Seconds for which a removed record is still listed."""
 
 _TICK: Final = 60.0  # seconds between looks at what is overdue
+_SLICE: Final = 50  # zones looked at in one go
+_SLICE_PAUSE: Final = 0.05
 _TIMER: Final = "tick"
 _ASK_AFTER: Final = 300.0  # seconds without a final answer after which the set is sent again; doubles up to an hour
 _ASK_LIMIT: Final = 3600.0
@@ -169,6 +172,7 @@ class SynchronisedData:
         self._sends: list[Send] = []
         self._told: dict[Action, None] = {}
         self._armed = False
+        self._round: deque[str] = deque()  # zones that the round of looks has still to come to
 
     # ================================================================================================ state and time
 
@@ -180,23 +184,29 @@ class SynchronisedData:
         """
         self._ledger = Ledger.restored(stored)
         self._sends, self._told, self._armed = [], {}, False
+        self._round.clear()
 
     def timer(self, name: str, now: float) -> list[Action]:
-        """The timer that :class:`~mpcore.actions.SetTimer` asked for: forget what is old, ask again what is overdue."""
+        """The timer that :class:`~mpcore.actions.SetTimer` asked for: forget what is old, ask again what is overdue.
+
+        With many zones the work is done in slices, so that it never holds up anything else.
+        """
         self._armed = False
+        if not self._round:
+            self._start_round(now)
+        for _ in range(min(_SLICE, len(self._round))):
+            self._look_at(self._round.popleft(), now)
+        return self._finish(now)
+
+    def _start_round(self, now: float) -> None:
         ledger = self._ledger
-        for key in list(ledger.entries):
-            for entry in list(ledger.entries[key].values()):
-                if entry.state is RecordState.REMOVED and entry.updated_at <= now - REMOVED_VISIBLE:
-                    ledger.drop(entry)
-                    self._tell(ZoneChanged(entry.zone))
+        self._round.extend(ledger.zone_names())
         for inbound in list(ledger.inbounds.values()):
             if inbound.received_at <= now - LIFETIME:
-                self._drop_inbound(inbound)
+                ledger.drop_inbound(inbound)
         for change in list(ledger.changes.values()):
             if not change.open and change.created_at <= now - LIFETIME:
-                del ledger.changes[change.id]
-                ledger.forget(change)
+                ledger.drop_change(change)
         for distribution in list(ledger.distributions.values()):
             if self._member(distribution.zone) is None:
                 continue
@@ -206,17 +216,24 @@ class SynchronisedData:
                     leg.asked += 1
                     self._repeat(distribution, recipient, now)
             if distribution.time <= now - LIFETIME and not any(leg.awaited for leg in distribution.legs.values()):
-                self._drop_distribution(distribution)
-        for key in list(ledger.entries):
-            if self._member(key[0]) is not None:
-                again = [
-                    name
-                    for name in self._audience(key)
-                    if self._offer_again_at(key, name) <= now and not ledger.awaits(key, name)
-                ]
-                if again:
-                    self._distribute(key, again, now)
-        return self._finish(now)
+                ledger.drop_distribution(distribution)
+
+    def _look_at(self, zone: str, now: float) -> None:
+        ledger = self._ledger
+        for key, held in list(ledger.zone_sets(zone)):
+            for entry in list(held.values()):
+                if entry.state is RecordState.REMOVED and entry.updated_at <= now - REMOVED_VISIBLE:
+                    ledger.drop(entry)
+                    self._tell(ZoneChanged(zone))
+            if self._member(zone) is None:
+                continue
+            again = [
+                name
+                for name in self._audience(key)
+                if self._offer_again_at(key, name) <= now and not ledger.awaits(key, name)
+            ]
+            if again:
+                self._distribute(key, again, now)
 
     def _offer_again_at(self, key: SetKey, recipient: str) -> float:
         """When a set is worth another try at *recipient*.
@@ -266,7 +283,7 @@ class SynchronisedData:
                 self._withdraw(key, now)
         for inbound in list(ledger.inbounds.values()):
             if inbound.zone == zone and inbound.sender in gone:
-                self._drop_inbound(inbound)
+                ledger.drop_inbound(inbound)
         for key, _ in list(ledger.zone_sets(zone)):
             if not ledger.present(key):
                 continue
@@ -431,8 +448,7 @@ class SynchronisedData:
             reached={Wait.HERE: now},
             distribution_id=entry.distribution_id,
         )
-        self._ledger.changes[change.id] = change
-        self._ledger.touch(change)
+        self._ledger.add_change(change)
         self._tell(TransactionChanged(change.id))
         self._bound_changes()
         return change.id, self._finish(now)
@@ -502,8 +518,7 @@ class SynchronisedData:
             if len(changes) <= _MAX_CHANGES:
                 return
             if not change.open:
-                del changes[change.id]
-                self._ledger.forget(change)
+                self._ledger.drop_change(change)
 
     # ==================================================================================================== sending
 
@@ -541,8 +556,7 @@ class SynchronisedData:
                     changed = True
             if changed:
                 ledger.touch(entry)
-        ledger.distributions[distribution.id] = distribution
-        ledger.touch(distribution)
+        ledger.add_distribution(distribution)
         for recipient in recipients:
             self._send(distribution, recipient)
         if not recipients:
@@ -599,11 +613,7 @@ class SynchronisedData:
     def _close(self, distribution: Distribution) -> None:
         """Forget a distribution to which everybody has given the final answer."""
         if all(leg.status == "final" for leg in distribution.legs.values()):
-            self._drop_distribution(distribution)
-
-    def _drop_distribution(self, distribution: Distribution) -> None:
-        if self._ledger.distributions.pop(distribution.id, None) is not None:
-            self._ledger.forget(distribution)
+            self._ledger.drop_distribution(distribution)
 
     # ======================================================================================================= answers
 
@@ -899,9 +909,8 @@ class SynchronisedData:
         former = ledger.inbounds.get((sender, distribution_id))
         if former is not None and not inbound.removed and former.operations == inbound.operations:
             inbound.removed = former.removed
-        ledger.inbounds[sender, distribution_id] = inbound
+        ledger.add_inbound(inbound)
         self._bound_inbounds()
-        ledger.touch(inbound)
         if not inbound.waits:
             self._confirm(inbound, now)
         elif not any(rrtype == "DNSKEY" for _, rrtype, _, _ in checked):
@@ -970,9 +979,9 @@ class SynchronisedData:
         :param answered: sequence number of the distribution that it answered; ``None``: see whether all is answered.
         """
         zone, author, rrtype = key
-        for inbound in list(self._ledger.inbounds.values()):
+        for inbound in self._ledger.of_author(zone, author):
             waits = inbound.waits.get(rrtype)
-            if inbound.zone != zone or inbound.sender != author or waits is None:
+            if waits is None:
                 continue
             if (answered is None and not self._ledger.awaits(key, self.combiner)) or (
                 answered is not None and waits <= answered
@@ -1043,15 +1052,11 @@ class SynchronisedData:
             None,
         )
 
-    def _drop_inbound(self, inbound: Inbound) -> None:
-        if self._ledger.inbounds.pop((inbound.sender, inbound.distribution_id), None) is not None:
-            self._ledger.forget(inbound)
-
     def _bound_inbounds(self) -> None:
         inbounds = self._ledger.inbounds
         if len(inbounds) > _MAX_INBOUNDS:
             for inbound in [item for item in inbounds.values() if item.confirmed][: len(inbounds) - _MAX_INBOUNDS]:
-                self._drop_inbound(inbound)
+                self._ledger.drop_inbound(inbound)
 
     # ================================================================================================ resynchronising
 
@@ -1229,9 +1234,7 @@ class SynchronisedData:
 
     def _update_changes(self, now: float) -> None:
         """Bring the open changes up to the state of their records."""
-        for change in self._ledger.changes.values():
-            if not change.open:
-                continue
+        for change in self._ledger.moved_changes():
             before = change.to_value()
             key = (change.zone, self.identity, change.rrtype)
             entry = self._ledger.set_of(key).get(change.text)
@@ -1240,6 +1243,8 @@ class SynchronisedData:
                 change.reason = "a later change of the same record took its place"
             else:
                 self._follow(change, entry, now)
+            if not change.open:
+                self._ledger.close_change(change)
             if change.to_value() != before:
                 self._ledger.touch(change)
                 self._tell(TransactionChanged(change.id))
@@ -1277,5 +1282,5 @@ class SynchronisedData:
         ledger = self._ledger
         if not self._armed and (ledger.entries or ledger.inbounds or ledger.changes or ledger.distributions):
             self._armed = True
-            actions.append(SetTimer(_TIMER, now + _TICK))
+            actions.append(SetTimer(_TIMER, now + (_SLICE_PAUSE if self._round else _TICK)))
         return actions

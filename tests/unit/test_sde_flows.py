@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mpcore.actions import Send, SetTimer
 from mpcore.control.models import TransactionState, Wait
 from mpcore.errors import NotFoundError, NotReadyError, PolicyError, StoreError
 from mpcore.machine import markdown
@@ -956,3 +958,22 @@ def test_the_engine_understands_the_recorded_messages() -> None:
 
 def test_the_table_of_states_can_be_shown() -> None:
     assert "pending-removal" in markdown(TRANSITIONS)
+
+
+def test_many_zones_are_looked_after_in_slices() -> None:
+    world = World(BOTH)
+    engine, zones = world["alpha"], [f"z{n}.example." for n in range(120)]
+    for zone in zones:
+        engine.set_roles(zone, replace(BOTH, zone=zone), world.now)
+        for operation in ("add", "delete"):
+            _, actions = engine.local_change(zone, operation, "@ 60 NS ns1.alpha.example.", world.now)
+        for send in [action for action in actions if isinstance(action, Send)]:
+            done = Confirm(sender_id=send.recipient, zone=zone, distribution_id=send.distribution_id, status="SUCCESS")
+            engine.confirm_received(send.recipient, done, world.now)
+        assert [record.state for record in engine.entries(zone)] == ["removed"]
+    now, looks = world.now + 3601, 0
+    while any(engine.entries(zone) for zone in zones):
+        (again,) = [action for action in engine.timer("tick", now) if isinstance(action, SetTimer)]
+        assert now < again.at <= now + 60
+        now, looks = again.at, looks + 1
+    assert looks > 1
