@@ -114,14 +114,15 @@ class _Reader:
     def finish(self, file: str) -> ZoneVersion:
         records, self.records = self.records, []
         if self.zone is None:
-            self.zone = next((owner for owner, rdtype, _, _ in records if rdtype == _SOA), None)
-            if self.zone is None:
-                raise ZoneError(f"{file} has no SOA record")
+            raise ZoneError(f"{file}: no SOA record")
         builder = ZoneBuilder(self.zone)
-        for record in records:
-            builder.add(*record)
-        records.clear()
-        return builder.finish()
+        try:
+            for record in records:
+                builder.add(*record)
+            records.clear()
+            return builder.finish()
+        except ZoneError as error:
+            raise ZoneError(f"{file}: {error}") from None
 
     def include(self, path: Path, parent: tuple[str, int] | None) -> None:
         file, line = parent or (str(path), 1)
@@ -199,6 +200,8 @@ class _Reader:
         rdata = self.rdata(rdtype, rest.strip())
         if rdtype == _SOA and self.minimum is None:
             self.minimum = min(int.from_bytes(rdata[-4:], "big"), 0x7FFFFFFF)
+            if self.zone is None:
+                self.zone = owner  # from here on, an owner outside the zone is found on its line
         if ttl is None:
             ttl = self.default_ttl
             if ttl is None:
