@@ -729,7 +729,7 @@ class AgentNode(AgentService):
         return _SDE, self.sde.delivered(entry.recipient, entry.distribution_id, now, entry.message.TYPE)
 
     def expired(self, entry: OutboundEntry, now: float) -> tuple[str, Sequence[Action]]:
-        return _SDE, self.sde.expired(entry.recipient, entry.distribution_id, now)
+        return _SDE, self.sde.expired(entry.recipient, entry.distribution_id, now, entry.message.TYPE)
 
     async def exchanged(self, recipient: str, message: Message, error: str | None) -> None:
         await super().exchanged(recipient, message, error)
