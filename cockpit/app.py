@@ -103,11 +103,11 @@ class CockpitApp(App[int]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark,f1", "help", "Help", key_display="?"),
-        Binding("colon", "command_palette", "Command", key_display=":"),
+        Binding("colon", "command_palette", "Run", key_display=":"),
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("a", "add", "Add"),
-        Binding("d", "delete", "Delete"),
-        Binding("left_square_bracket", "context(-1)", "Provider", key_display="[ ]"),
+        Binding("d", "delete", "Del"),
+        Binding("left_square_bracket", "context(-1)", "View", key_display="[ ]"),
         Binding("right_square_bracket", "context(1)", "Next provider", show=False),
         Binding("f", "go('fleet')", "Fleet", show=False),
         Binding("g", "go('group')", "Group", show=False),
@@ -307,7 +307,6 @@ class CockpitApp(App[int]):
     def _changed_zone(self, transaction: Transaction | None) -> None:
         if transaction is None:
             return
-        self.notify(f"{transaction.operation} accepted here: {transaction.id}", markup=False)
         self.action_go("changes")
 
     # -- commands

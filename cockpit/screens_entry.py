@@ -36,7 +36,7 @@ def open_screens(session: Session, replay: str | None = None, lab: LabProcess | 
     else:
         # Both complain in words when there is nothing to look at.
         _ = session.fleet, session.context
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise ConfigError("the screens need a terminal; 'mpcockpit --help' lists the commands that do not")
     from cockpit.app import run_app
 

@@ -28,7 +28,7 @@ def _lab(session: Session, values: Values, writer: Writer) -> int:
     if values["keep"]:
         options.append("--keep")
     headless = values["headless"]
-    if not headless and not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not headless and not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         narrate("no terminal: the lab runs without screens (--headless)")
         headless = True
 

@@ -108,8 +108,10 @@ class FleetScreen(Screen[None]):
         if not self.is_mounted:
             return
         bar = self.query_one(NavBar)
-        mode = " read-only" if self.cockpit.read_only or self.cockpit.session.read_only else ""
-        bar.right = f"{self.cockpit.context_name}{mode} {clock_time(self.now)}"
+        who, short, time = self.cockpit.context_name, "", clock_time(self.now)
+        if self.cockpit.read_only or self.cockpit.session.read_only:
+            who, short = f"{who} read-only", f"{who} r/o"
+        bar.right = (f"{who} {time}Z", f"{who} {time}", who, short, self.cockpit.context_name)
         self.query_one("#subject", TextPanel).show(self.subject())
         self.update_body()
 

@@ -42,7 +42,7 @@ class ChangesScreen(FleetScreen):
                 Column("STATE"),
                 Column("REACHED"),
                 Column("OWED BY", grows=True, least=7, spare=1),
-                Column("RECORD", grows=True, least=16),
+                Column("RECORD", grows=True, least=30),
                 Column("ID", spare=2),
             ),
             id="transactions",

@@ -38,7 +38,7 @@ Every record that a provider contributes to the zone, as this provider's **agent
     """
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("v", "view", "Agent/combiner"),
+        Binding("v", "view", "Swap"),
         Binding("n", "next", "Next zone", show=False),
     ]
 
@@ -56,7 +56,7 @@ Every record that a provider contributes to the zone, as this provider's **agent
                 Column("AGE", spare=2),
                 Column("OWED BY", grows=True, least=7),
                 Column("KEY", spare=1),
-                Column("RECORD", grows=True, least=16),
+                Column("RECORD", grows=True, least=28),
             ),
             id="edits",
             empty="nobody contributes anything to this zone",

@@ -52,7 +52,7 @@ time shown. When they do not, all wait a random time (**backoff**) and try again
     )
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("n", "next", "Next group")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("n", "next", "Next")]
 
     def body(self) -> ComposeResult:
         """Matrix, cell, election, problems."""

@@ -36,8 +36,8 @@ owner's primary to the combiner, to the signer, to the agent and the public; ser
 """
     CSS = FleetScreen.CSS + "\n#roles { padding: 0 1; max-height: 12; }"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("v", "view", "Signer/combiner"),
-        Binding("n", "next", "Next zone"),
+        Binding("v", "view", "Swap"),
+        Binding("n", "next", "Next"),
         Binding("r", "reload", "Reload", show=False),
     ]
 

@@ -133,6 +133,7 @@ class LineTable(ScrollView, can_focus=True):
         self._filter = ""
         self._cursor = 0
         self._widths: list[int] = []
+        self._measured_for = -1
 
     # -- content
 
@@ -176,7 +177,7 @@ class LineTable(ScrollView, can_focus=True):
         self._rows = tuple(row for row in self._all if all(self._passes(row, word) for word in words))
         self._cursor = next((index for index, row in enumerate(self._rows) if row.key == key), self._cursor)
         self._cursor = max(0, min(self._cursor, len(self._rows) - 1))
-        self._measure()
+        self._measured_for = -1
         self.virtual_size = Size(0, len(self._rows) + 1)
         self.refresh(layout=former != len(self._rows) and self.has_class("-fitted"))
         if self.cursor_key is not None and self.cursor_key != key:
@@ -197,13 +198,11 @@ class LineTable(ScrollView, can_focus=True):
         """Headings and rows; a line for the words when there are none."""
         return max(1, len(self._rows)) + 1
 
-    def on_resize(self) -> None:
-        """Widths follow the window."""
-        self._measure()
-
-    def _measure(self) -> None:
-        """Share the width among the columns; leave columns out when even their least widths do not fit."""
-        room = self.scrollable_content_region.width or self.size.width
+    def _measure(self, room: int) -> None:
+        """Share *room* among the columns; leave columns out when even their least widths do not fit."""
+        if room == self._measured_for:
+            return
+        self._measured_for = room
         natural = [
             max([cell_len(column.title), *(cell_len(row.cells[index][0]) for row in self._rows)])
             for index, column in enumerate(self.columns)
@@ -225,12 +224,9 @@ class LineTable(ScrollView, can_focus=True):
         widths = [natural[index] if index in shown else 0 for index in range(len(self.columns))]
         growing = [index for index in shown if self.columns[index].grows]
         excess = needed(widths) - room
-        for index in sorted(growing, key=lambda index: -widths[index]):
-            if excess <= 0:
-                break
-            given = min(excess, widths[index] - least[index])
-            widths[index] -= given
-            excess -= given
+        while excess > 0 and (giving := [index for index in growing if widths[index] > least[index]]):
+            widths[max(giving, key=lambda index: widths[index])] -= 1
+            excess -= 1
         if excess < 0 and growing:
             widths[growing[-1]] -= excess
         self._widths = widths
@@ -240,6 +236,7 @@ class LineTable(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """One line of the widget: the headings stay at the top."""
         width = self.scrollable_content_region.width
+        self._measure(width)
         base = self.rich_style
         if y == 0:
             head = base + tone_style(self, "head")

@@ -13,7 +13,6 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from cockpit.output import printable
-from cockpit.widgets.line_table import fit
 from cockpit.widgets.tones import TONE_CSS, TONES, tone_style
 
 __all__ = ("PLACES", "NavBar")
@@ -41,7 +40,7 @@ class NavBar(Widget):
     COMPONENT_CLASSES: ClassVar[set[str]] = TONES
 
     place: reactive[str] = reactive("fleet")
-    right: reactive[str] = reactive("")
+    right: reactive[tuple[str, ...]] = reactive(())  #: the first of these texts that fits is shown
 
     class Chosen(Message):
         """A place was clicked."""
@@ -63,8 +62,9 @@ class NavBar(Widget):
             segments.append(Segment(f" {word} ", style))
         used = sum(len(segment.text) for segment in segments)
         rest = width - used
+        text = next((text for text in map(printable, self.right) if len(text) < rest), "")
         if rest > 0:
-            segments.append(Segment(fit(printable(self.right).rjust(rest - 1), rest), base + tone_style(self, "head")))
+            segments.append(Segment(text.rjust(rest - 1) + " ", base + tone_style(self, "head")))
         return Strip(segments).adjust_cell_length(width, base)
 
     def on_click(self, event: events.Click) -> None:
