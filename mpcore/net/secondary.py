@@ -286,12 +286,11 @@ class SecondaryZone:
 
     async def _transfer(self, connection: PrimaryConnection, primary: Address, base: ZoneVersion | None) -> ZoneVersion:
         now = anyio.current_time()
-        if not self._incremental or self._whole_until.get(primary, now) > now:
-            base = None
+        incremental = self._incremental and self._whole_until.get(primary, now) <= now
         try:
-            version = await connection.transfer(base)
+            version = await connection.transfer(base, incremental=incremental)
         except ExchangeError:
-            if base is not None:
+            if base is not None and incremental:
                 self._whole_until[primary] = now + _WITHOUT_IXFR_ONCE
             raise
         if connection.fell_back is not None:

@@ -168,13 +168,14 @@ class PrimaryConnection:
             raise TransferError(f"{self._where}: the answer to the SOA query has no SOA record")
         return serial
 
-    async def transfer(self, base: ZoneVersion | None = None) -> ZoneVersion:
+    async def transfer(self, base: ZoneVersion | None = None, *, incremental: bool = True) -> ZoneVersion:
         """Transfer the zone: whole (AXFR, RFC 5936), or the changes since *base* (IXFR, RFC 1995).
 
         A primary that refuses IXFR, or whose changes do not fit *base*, is asked for the whole zone instead, see
         :attr:`fell_back`.  What came whole shares memory with *base* where it is equal.
 
         :param base: a version to begin with.
+        :param incremental: ``False``: do not ask for changes, but for the whole zone.
         :return: the primary's version; *base* itself if the primary has no newer one.
         :raises ExchangeError: no connection, or it broke or fell silent.
         :raises TransferError: refused, malformed, too large, too slow, or the zone breaks a rule.
@@ -182,7 +183,7 @@ class PrimaryConnection:
         """
         limits = self._limits
         with self._deadline(limits.timeout, "the transfer"):
-            if base is not None:
+            if base is not None and incremental:
                 query_id = self._random.getrandbits(16)
                 changes = InboundIxfr(base, query_id, max_records=limits.max_records, max_octets=limits.max_octets)
                 try:
