@@ -157,6 +157,7 @@ class UpdateServer:
         self._zones, self._clock, self._limits, self._run = zones, clock, limits, run
         self._rates = RateLimiter(limits.rate, limits.burst)
         self._verifications = RateLimiter(limits.verifications, limits.verification_burst)
+        self._lines = RateLimiter(1.0, 20.0)
         self._replays = ReplayMemory(limits.max_remembered)
         self._locks: dict[bytes, anyio.Lock] = {}
 
@@ -177,7 +178,7 @@ class UpdateServer:
         try:
             opened = self._authenticate(request, zone)
         except Sig0Error as error:
-            _log.info("%s: update from %s: %s", owners.to_text(request.qname), request.source[0], error)
+            self._tell(request, str(error))
             return reply(request, error.rcode) if error.rcode < 16 else _extended(request, error.rcode)
         if opened is None:
             return None
@@ -200,8 +201,13 @@ class UpdateServer:
             self._replays.answered(requestor, digest, None if failed else answer)
 
     def _refused(self, request: Request, why: str) -> bytes:
-        _log.info("%s: update from %s refused: %s", owners.to_text(request.qname), request.source[0], why)
+        self._tell(request, f"refused: {why}")
         return reply(request, REFUSED)
+
+    def _tell(self, request: Request, why: str) -> None:
+        """Log what happened to a message that nobody known need have sent: not more than a line a second."""
+        if self._lines.allow("", anyio.current_time()):
+            _log.info("%s: update from %s: %s", owners.to_text(request.qname), request.source[0], why)
 
     def _authenticate(
         self, request: Request, zone: UpdatableZone

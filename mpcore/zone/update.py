@@ -131,12 +131,11 @@ def decode_update(octets: bytes) -> Update:
 def _read(octets: bytes, record: _message.Located) -> UpdateRecord:
     owner = owners.read_name(octets, record.start)[0].lower()
     length = record.end - record.rdata
-    if record.rdclass == _ANY or not length or _is_meta(record.rdtype):
+    names_a_record = record.rdclass == _IN or (record.rdclass == _NONE and record.section == 2)
+    if _is_meta(record.rdtype) or not (length or names_a_record) or record.rdclass == _ANY:
         rdata = octets[record.rdata : record.end]
     else:
         rdata = expand_rdata(record.rdtype, octets, record.rdata, length)
-    if not length and record.rdclass == _IN and not _is_meta(record.rdtype):
-        expand_rdata(record.rdtype, octets, record.rdata, 0)  # some types may be empty
     return UpdateRecord(owner, record.rdtype, record.rdclass, record.ttl, rdata)
 
 
@@ -178,16 +177,12 @@ def check_prerequisites(version: ZoneVersion, update: Update) -> None:
         if not owners.is_subdomain(owner, version.origin):
             raise _outside(record)
         if record.rdclass == _IN:
-            if _is_meta(rdtype):
-                raise _malformed(record, "a type that no zone holds")
             wanted.setdefault((owner, rdtype), set()).add(canonical_rdata(rdtype, record.rdata))
             continue
         if record.rdclass not in (_ANY, _NONE):
             raise _malformed(record, f"class {record.rdclass}")
         if record.rdata:
             raise _malformed(record, "RDATA where there is none")
-        if rdtype != _ANY and _is_meta(rdtype):
-            raise _malformed(record, "a type that no zone holds")
         if rdtype == _ANY:
             held = bool(version.types(owner))
             unmet = _NXDOMAIN, _YXDOMAIN
@@ -470,9 +465,13 @@ def _add(node: dict[int, RRset], record: UpdateRecord) -> None:
     present = node.get(rdtype)
     ttl = record.ttl if record.ttl <= MAX_TTL else 0
     kept: list[bytes] = []
-    if present is not None and rdtype not in (_SOA, _CNAME, _DNAME):
-        kept = [rdata for rdata in present.rdatas if not _replaces(rdtype, record.rdata, rdata)]
     try:
+        if present is not None:
+            canonical = canonical_rdata(rdtype, record.rdata)
+            if ttl == present.ttl and any(canonical_rdata(rdtype, rdata) == canonical for rdata in present.rdatas):
+                return  # there already, if perhaps in another spelling
+            if rdtype not in (_SOA, _CNAME, _DNAME):
+                kept = [rdata for rdata in present.rdatas if not _replaces(rdtype, record.rdata, rdata)]
         # The spelling of the update comes first: of two records that differ in case only, it stays.
         rrset = RRset.make(rdtype, ttl, [record.rdata, *kept])
     except RecordError as error:
