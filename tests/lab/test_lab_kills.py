@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 import pytest
@@ -140,6 +141,30 @@ def test_an_agent_killed_after_its_answer(lab: Lab) -> None:
         return transaction.record
 
     _both_ways(lab, change)
+
+
+def test_a_combiner_killed_between_its_two_answers(lab: Lab) -> None:
+    """The inline answer promises the CONFIRM, which has nowhere to go yet; it comes after the combiner's restart."""
+    record = _record(lab)
+    agent = lab.stand_in("alpha", "combiner")
+
+    def served(present: bool) -> bool:
+        return (record.split()[-1] in records(agent.peer.address, lab.port, lab.zone, "NS")) is present
+
+    lab.kill("alpha.agent")
+    for operation in ("add", "delete"):
+        distribution_id = agent.new_id()
+        rcode, answer = agent.send(agent.update(lab.zone, operation, record), distribution_id)
+        assert (rcode, answer.status if answer else None) == (0, "pending")
+        lab.kill("alpha.combiner")
+        lab.start("alpha.combiner")
+        with agent:
+            confirm = agent.wait_for_confirm(distribution_id)
+        assert confirm.status == "SUCCESS"
+        texts = confirm.applied_records if operation == "add" else confirm.removed_records
+        assert [text.split() for text in texts] == [record.split()]
+        eventually(partial(served, operation == "add"), f"the combiner serves the zone after {operation}")
+    lab.start("alpha.agent")
 
 
 @pytest.mark.parametrize("daemon", DAEMONS)
