@@ -59,6 +59,10 @@ _EDE_INVALID_QUERY_TYPE: Final = 30
 _FIXED: Final = Struct("!HHIH")
 _OPT_FIXED: Final = Struct("!xHHBBHH")  # root owner, type, payload size, extended RCODE, version, flags, length
 _QUESTION: Final = Struct("!HH")
+_BESIDE_CNAME: Final = frozenset({_CNAME, 24, 25, 30, _RRSIG, _NSEC})
+"""Types that may stand beside a CNAME and are therefore looked for at the alias itself: RRSIG and NSEC, KEY, and the
+obsolete SIG and NXT (RFC 4035, section 2.5)."""
+
 _COMPRESSED: Final = frozenset({_NS, _CNAME, 12})  # RDATA is one name that may be compressed
 
 
@@ -110,7 +114,7 @@ class Responder:
         ident, flags, questions, answers, authorities, additionals = _message.HEADER.unpack_from(query)
         if flags & 0x8000:
             return b""
-        echo = 0x8000 | flags & 0x7910  # opcode, RD, CD
+        echo = 0x8000 | flags & 0x7900  # opcode and RD; CD is cleared (RFC 4035, section 3.1.6)
         if flags & 0x7800:
             return _message.HEADER.pack(ident, echo | _NOTIMP, 0, 0, 0, 0)
         offset = 12
@@ -160,13 +164,13 @@ class Responder:
 
         zone = self._zone_for(qname, qtype)
         if zone is None:
-            return fail(_REFUSED, _EDE_NOT_AUTHORITATIVE)
+            return fail(_NOTAUTH if qtype == _IXFR else _REFUSED, _EDE_NOT_AUTHORITATIVE)
         version = zone[0]
         if version is None:
             return fail(_SERVFAIL, _EDE_NOT_READY)
         if qtype == _IXFR:
             if qname != version.origin:
-                return fail(_REFUSED)
+                return fail(_NOTAUTH)  # RFC 5936, section 2.2.1
             qtype = _SOA
 
         search = _Search(
@@ -360,7 +364,7 @@ class _Search:
             found = self._any(name, blob, synthesised)
         else:
             found = self._add_answer(name, blob, qtype, synthesised)
-            if not found and qtype != _CNAME and self._add_answer(name, blob, _CNAME, synthesised):
+            if not found and qtype not in _BESIDE_CNAME and self._add_answer(name, blob, _CNAME, synthesised):
                 found = True
                 span = packed.find(blob, _CNAME)
                 assert span is not None
@@ -392,7 +396,8 @@ class _Search:
     def _redirect(self, name: bytes, owner: bytes, blob: bytes) -> bytes | None:
         """Redirect below a DNAME: the DNAME and the CNAME made from it (RFC 6672, section 3)."""
         reply = self.reply
-        _add(reply.answer, owner, blob, _DNAME, self.dnssec)
+        if not any(piece[0] == owner and piece[1][2:4] == b"\0\x27" for piece in reply.answer):
+            _add(reply.answer, owner, blob, _DNAME, self.dnssec)
         found = packed.find(blob, _DNAME)
         assert found is not None
         _, start, end = found
@@ -405,13 +410,22 @@ class _Search:
         return None if self.qtype == _CNAME else target.lower()
 
     def _refer(self, cut: bytes, source: bytes, blob: bytes) -> None:
-        """Point to the servers of a delegated zone (RFC 4035, section 3.1.4; RFC 9471)."""
+        """Point to the servers of a delegated zone (RFC 4035, section 3.1.4; RFC 9471).
+
+        :param source: *cut*, or the wildcard that it is synthesised from (RFC 4592, section 4.2, leaves that open).
+        """
         reply = self.reply
         if not reply.answer:
             reply.authoritative = False
         _add(reply.authority, cut, blob, _NS, False)
-        if self.dnssec and not _add(reply.authority, cut, blob, _DS, True) and self.denial is not None:
-            self._prove(self.denial.insecure(cut, blob))
+        if self.dnssec:
+            if packed.signatures(blob, _DS) is not None:  # in an unsigned zone a DS says nothing
+                _add(reply.authority, cut, blob, _DS, True)
+                if source != cut and self.denial is not None:
+                    self._prove(self.denial.expanded(cut, owners.parent(source)))
+            elif self.denial is not None:
+                denial = self.denial
+                self._prove(denial.insecure(cut, blob) if source == cut else denial.no_data(cut, source, blob))
         found = packed.find(blob, _NS)
         assert found is not None
         for first, stop in packed.records(blob, found[1], found[2]):
