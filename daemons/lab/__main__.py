@@ -72,8 +72,19 @@ def _set_up(options: argparse.Namespace) -> Layout:
         block = take_block(former.block if former is not None else None)
         sockets = socket_directory(directory)
         layout = plan_layout(directory, block.block, zone, options.providers, signers, sockets / "lab")
+        if options.zone_file is None and former is not None and _same_roles(former, layout):
+            zone_file = layout.zone_file  # with the changes that the owner has made by UPDATE
         write_files(layout, zone_file)
     return layout
+
+
+def _same_roles(former: Layout, layout: Layout) -> bool:
+    """Whether the zone as the former lab left it fits the new one."""
+
+    def roles(of: Layout) -> list[tuple[str, bool, str]]:
+        return [(provider.label, provider.signs, provider.upstream) for provider in of.providers]
+
+    return former.zone == layout.zone and roles(former) == roles(layout) and layout.zone_file.exists()
 
 
 def _answers(layout: Layout) -> bool:

@@ -40,6 +40,7 @@ from mpcore.zone.rrset import RRset, parse_rdata, record_text
 from mpcore.zone.version import ZoneVersion
 
 __all__ = (
+    "OWNER_KEY",
     "PARENT",
     "PORT",
     "PROVIDERS",
@@ -60,6 +61,7 @@ PORT = 5300  #: of every server in the lab
 PROVIDERS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel")
 ROLES = ("agent", "combiner", "signer")
 PARENT = "example."
+OWNER_KEY = "owner.transfer.lab."  #: TSIG key with which the owner may change the zone
 _BLOCKS = 200
 _NS, _DNSKEY = 2, 48
 _LONGEST_SOCKET = 100  #: octets; a Unix socket address holds 107
@@ -162,6 +164,11 @@ class Layout:
     def zone_file(self) -> Path:
         """The customer's zone as the owner's primary serves it."""
         return Path(self.directory) / "world" / "customer.zone"
+
+    @property
+    def owner_key_file(self) -> Path:
+        """TSIG key with which the owner may change the zone, as ``nsupdate -k`` takes it."""
+        return Path(self.directory) / "world" / "owner.key"
 
     @property
     def daemons(self) -> dict[str, Daemon]:
@@ -398,7 +405,16 @@ def write_files(layout: Layout, zone_file: Path) -> None:
         yaml.safe_load((directory / provider.label / "tsig.yaml").read_text("utf-8"))[0]
         for provider in layout.providers
     ]
-    _write(directory / "world" / "tsig.yaml", yaml.safe_dump(keys, sort_keys=False), 0o600)
+    owner = {"name": OWNER_KEY, "algorithm": "hmac-sha256"}
+    owner["secret"] = base64.b64encode(secrets.token_bytes(32)).decode()
+    _once(directory / "world" / "owner.yaml", yaml.safe_dump([owner], sort_keys=False))
+    owner = yaml.safe_load((directory / "world" / "owner.yaml").read_text("utf-8"))[0]
+    _write(directory / "world" / "tsig.yaml", yaml.safe_dump([*keys, owner], sort_keys=False), 0o600)
+    _write(
+        layout.owner_key_file,
+        f'key "{owner["name"]}" {{ algorithm {owner["algorithm"]}; secret "{owner["secret"]}"; }};\n',
+        0o600,
+    )
     for provider in layout.providers:
         # A provider that does not sign transfers from its upstream's signer, with the upstream's key.
         own = [key for key in keys if key["name"] in (_key_name(provider.label), _key_name(provider.upstream))]

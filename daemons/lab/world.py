@@ -16,6 +16,7 @@ from pathlib import Path
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import dns.dnssec
 import dns.exception
 import dns.message
@@ -24,14 +25,14 @@ import dns.rdataset
 import dns.rdatatype
 import dns.rrset
 
-from daemons.lab.layout import PARENT, Layout, zone_key
-from mpcore.errors import LocalError, RemoteError
+from daemons.lab.layout import OWNER_KEY, PARENT, Layout, zone_key
+from mpcore.errors import LocalError, RemoteError, StoreError
 from mpcore.names import ZoneName
 from mpcore.net.acl import Acl
 from mpcore.net.client import query
 from mpcore.net.clock import SystemClock
 from mpcore.net.keyring import load_keyring
-from mpcore.net.messages import NOTIFY, QUERY, SOA
+from mpcore.net.messages import NOTIFY, QUERY, SOA, UPDATE
 from mpcore.net.network import InternetNetwork
 from mpcore.net.notify import Notifier, NotifyReceiver
 from mpcore.net.remote import RemoteServer
@@ -40,13 +41,16 @@ from mpcore.net.resolver_service import RecursiveService
 from mpcore.net.secondary import SecondaryZone
 from mpcore.net.server import DnsServer
 from mpcore.net.transfer import TransferServer
+from mpcore.net.update import UpdatableZone, UpdateServer
 from mpcore.signer.keys import SigningKey
 from mpcore.signer.signing import SigningPolicy, ZoneSigner
 from mpcore.zone import owners
 from mpcore.zone.answer import Responder
-from mpcore.zone.masterfile import read_master_file
+from mpcore.zone.journal import Journal
+from mpcore.zone.masterfile import read_master_file, write_master_file
 from mpcore.zone.rrset import RRset, parse_rdata, type_from_text
 from mpcore.zone.serial import next_serial
+from mpcore.zone.update import Requestor, UpdatePolicy, UpdateResult, UpdateRule
 from mpcore.zone.version import ZoneVersion
 
 __all__ = ("World",)
@@ -112,6 +116,15 @@ class World:
         self._parent: dict[bytes, ZoneVersion] = {}
         self._identities: dict[bytes, ZoneVersion] = {}
         self._owner: dict[bytes, ZoneVersion] = {}
+        self._owner_journal = Journal()
+        self._notifier = Notifier(
+            self._network,
+            {ZoneName(layout.zone).owner: self._combiners()},
+            keyring,
+            clock=self._clock,
+            random=self._random,
+            local_host=layout.owner,
+        )
         self._identity_ds: dict[str, str] = {}
         for provider in layout.providers:
             identity = provider.agent.identity
@@ -171,7 +184,8 @@ class World:
             servers = [root, parent, self._secondary_server(tasks), self._owner_server(), self._resolver_server()]
             for server in servers:
                 await tasks.start(server.serve)
-            await self._notify_owners_secondaries(tasks, owner_version)
+            await tasks.start(self._notifier.run)
+            self._notifier.notify(owner_version)
             tasks.start_soon(self._registry)
             task_status.started()
 
@@ -207,31 +221,36 @@ class World:
         return server
 
     def _owner_server(self) -> DnsServer:
-        """The owner's primary."""
+        """The owner's primary, which the owner changes with ``nsupdate -k`` and the key in ``owner.key``."""
         server = self._server([(self._layout.owner, self._layout.port)])
         server.register_query(partial(_respond, Responder(self._owner)))
-        transfers = TransferServer(self._owner, Acl.for_servers(self._combiners()))
+        origin = ZoneName(self._layout.zone).owner
+        transfers = TransferServer(
+            self._owner, Acl.for_servers(self._combiners()), journals={origin: self._owner_journal}
+        )
         server.register(transfers.handle, QUERY, AXFR)
         server.register(transfers.handle, QUERY, IXFR)
+        policy = UpdatePolicy([UpdateRule.of("tsig", OWNER_KEY, "zonesub", types=["ANY"])])
+        zone = UpdatableZone(partial(self._owner.get, origin), self._owner_changed, policy)
+        server.register(UpdateServer({origin: zone}, clock=self._clock).handle, UPDATE)
         return server
+
+    async def _owner_changed(self, result: UpdateResult, requestor: Requestor) -> None:
+        """Keep and serve what the owner has made of the zone."""
+        version = result.version
+        try:
+            await anyio.to_thread.run_sync(write_master_file, self._layout.zone_file, version)
+        except OSError as error:
+            raise StoreError(f"{self._layout.zone_file}: {error.strerror}") from error
+        self._owner_journal.record(self._owner.get(version.origin), version)
+        self._owner[version.origin] = version
+        self._notifier.notify(version)
 
     def _combiners(self) -> list[RemoteServer]:
         return [
             RemoteServer(provider.combiner.address, self._layout.port, f"{provider.label}.transfer.lab.")
             for provider in self._layout.providers
         ]
-
-    async def _notify_owners_secondaries(self, tasks: anyio.abc.TaskGroup, version: ZoneVersion) -> None:
-        notifier = Notifier(
-            self._network,
-            {version.origin: self._combiners()},
-            self._keyring,
-            clock=self._clock,
-            random=self._random,
-            local_host=self._layout.owner,
-        )
-        await tasks.start(notifier.run)
-        notifier.notify(version)
 
     def _resolver_server(self) -> DnsServer:
         layout = self._layout

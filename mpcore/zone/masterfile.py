@@ -6,6 +6,7 @@ Understood are all types that dnspython knows, the private types of this system,
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,14 @@ from mpcore.zone import owners
 from mpcore.zone.rrset import parse_rdata, parse_ttl, record_text, type_from_text, type_text
 from mpcore.zone.version import ZoneBuilder, ZoneVersion
 
-__all__ = ("MAX_INCLUDE_DEPTH", "read_master_file", "read_master_text", "write_master_lines", "write_master_text")
+__all__ = (
+    "MAX_INCLUDE_DEPTH",
+    "read_master_file",
+    "read_master_text",
+    "write_master_file",
+    "write_master_lines",
+    "write_master_text",
+)
 
 MAX_INCLUDE_DEPTH: Final = 10
 """Most files open at the same time through ``$INCLUDE``."""
@@ -85,6 +93,29 @@ def write_master_lines(version: ZoneVersion, generic_private: bool = True) -> It
 def write_master_text(version: ZoneVersion, generic_private: bool = True) -> str:
     """The zone as a master file, see :func:`write_master_lines`."""
     return "".join([line + "\n" for line in write_master_lines(version, generic_private)])
+
+
+def write_master_file(path: Path, version: ZoneVersion, generic_private: bool = True) -> None:
+    """Write a zone to a file; it blocks.  The file is replaced at once and completely, and durable on return.
+
+    :param generic_private: see :func:`write_master_lines`.
+    :raises OSError: it cannot be written; an existing file is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in write_master_lines(version, generic_private))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _origin(origin: str | bytes | None) -> bytes | None:
