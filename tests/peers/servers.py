@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import dns.exception
 import dns.flags
@@ -27,7 +27,19 @@ import dns.message
 import dns.query
 import pytest
 
-__all__ = ("KEY", "Bind", "Key", "Knot", "NameServer", "Nsd", "Remote", "Zone", "free_port", "loopback_address")
+__all__ = (
+    "KEY",
+    "Bind",
+    "IncrementalNsd",
+    "Key",
+    "Knot",
+    "NameServer",
+    "Nsd",
+    "Remote",
+    "Zone",
+    "free_port",
+    "loopback_address",
+)
 
 _numbers = itertools.count(1)
 
@@ -74,6 +86,7 @@ class Remote:
     address: str
     port: int
     key: Key | None = None
+    tls: Any = None  #: a tests.unit.certificates.Certificate: transfers from there go by TLS and must show it
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,7 @@ class Zone:
     text: str | None = None
     primary: Remote | None = None
     notify: tuple[Remote, ...] = ()
+    options: tuple[str, ...] = ()  #: more lines for the zone, in the language of the server
 
 
 class NameServer(ABC):
@@ -91,17 +105,19 @@ class NameServer(ABC):
 
     :param zones: what it serves.  Transfers and updates need the key of the server.
     :param key: skipped if ``None``: then nobody may transfer or update.
+    :param tls: a certificate to listen for TLS with, at *tls_port*.
     """
 
     program: ClassVar[str]
     fixed_address: ClassVar[str | None] = None
 
-    def __init__(self, zones: Sequence[Zone], *, key: Key | None = KEY) -> None:
+    def __init__(self, zones: Sequence[Zone], *, key: Key | None = KEY, tls: Any = None) -> None:
         if shutil.which(self.program, path=os.environ.get("PATH", "") + ":/usr/sbin") is None:
             pytest.skip(f"{self.program} is not installed")
         self.zones, self.key = tuple(zones), key
         self.address = self.fixed_address or loopback_address()
         self.port = free_port(self.address)
+        self.tls, self.tls_port = tls, free_port(self.address) if tls is not None else 0
         self.directory = Path(tempfile.mkdtemp(prefix=f"{self.program}-"))  # short: it holds Unix sockets
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -128,11 +144,11 @@ class NameServer(ABC):
     def start(self, *, timeout: float = 10.0) -> None:
         """Start the server and wait until it answers a query."""
         for zone in self.zones:
-            if zone.text is not None:
+            if zone.text is not None and not self.zone_file(zone).exists():
                 self.zone_file(zone).write_text(zone.text)
         command = self.configure()
         environment = {**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin"}
-        with (self.directory / "log").open("wb") as log:
+        with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
             )
@@ -167,6 +183,18 @@ class NameServer(ABC):
                 self._process.wait()
             self._process = None
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def kill(self) -> None:
+        """End the server at once (SIGKILL); its files stay, and :meth:`start` starts it again."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def update(self, zone: str, *lines: str) -> None:
         """Change a zone by RFC 2136: lines of nsupdate, such as ``add www.example. 60 A 192.0.2.1``."""
@@ -217,6 +245,7 @@ class Knot(NameServer):
                 lines.append("  acl: keyed")
             if zone.notify:
                 lines.append(f"  notify: [{', '.join(remotes[remote] for remote in zone.notify)}]")
+            lines += [f"  {option}" for option in zone.options]
         (self.directory / "db").mkdir(exist_ok=True)
         (self.directory / "conf").write_text("\n".join(lines) + "\n")
         return ["knotd", "-c", str(self.directory / "conf")]
@@ -250,29 +279,42 @@ class Bind(NameServer):
             "controls { };",
         ]
         lines += [f'key "{key.bare}" {{ algorithm {key.algorithm}; secret "{key.secret}"; }};' for key in keys]
+        if self.tls is not None:
+            files = f'cert-file "{self.tls.certificate_file}"; key-file "{self.tls.private_key_file}";'
+            lines.append(f"tls ours {{ {files} protocols {{ TLSv1.3; }}; }};")
+            lines[2] += f" listen-on port {self.tls_port} tls ours {{ {self.address}; }};"
+        for number, remote in enumerate(remotes):
+            if remote.tls is not None:
+                lines.append(
+                    f'tls strict{number} {{ ca-file "{remote.tls.certificate_file}"; remote-hostname "ns.test";'
+                    " protocols { TLSv1.3; }; };"
+                )
         for zone in self.zones:
             name = self.zone_file(zone)
             if zone.primary is None:
                 lines.append(f'zone "{zone.name}" {{ type primary; file "{name}"; allow-update {{ {secured} }};')
             else:
                 lines.append(
-                    f'zone "{zone.name}" {{ type secondary; file "{name}"; primaries {{ {_bind(zone.primary)} }};'
+                    f'zone "{zone.name}" {{ type secondary; file "{name}";'
+                    f" primaries {{ {_bind(zone.primary, remotes.index(zone.primary))} }};"
                 )
             if zone.notify:
                 lines.append(f"also-notify {{ {' '.join(_bind(remote) for remote in zone.notify)} }};")
-            lines.append("};")
+            lines += [*zone.options, "};"]
         (self.directory / "conf").write_text("\n".join(lines) + "\n")
         return ["named", "-g", "-n", "1", "-U", "1", "-c", str(self.directory / "conf")]
 
 
-def _bind(remote: Remote) -> str:
-    return f"{remote.address} port {remote.port}" + (f' key "{remote.key.bare}";' if remote.key is not None else ";")
+def _bind(remote: Remote, number: int = 0) -> str:
+    key = f' key "{remote.key.bare}"' if remote.key is not None else ""
+    return f"{remote.address} port {remote.port}{key}" + (f" tls strict{number};" if remote.tls is not None else ";")
 
 
 class Nsd(NameServer):
     """nsd; knows no updates."""
 
     program = "nsd"
+    incremental: ClassVar[bool] = False  #: ask primaries for changes
 
     def configure(self) -> list[str]:
         remotes = [remote for zone in self.zones for remote in (*zone.notify, zone.primary) if remote is not None]
@@ -283,8 +325,18 @@ class Nsd(NameServer):
             f'  username: "{getpass.getuser()}"',
             f'  zonesdir: "{where}"\n  database: ""\n  pidfile: "{where}/pid"\n  xfrdfile: "{where}/xfrd"',
             f'  zonelistfile: "{where}/zones"\n  xfrdir: "{where}"\n  verbosity: 2\n  rrl-ratelimit: 0',
-            "  xfrd-reload-timeout: 0\n  hide-version: yes\nremote-control:\n  control-enable: no",
+            "  xfrd-reload-timeout: 0\n  hide-version: yes",
         ]
+        if self.tls is not None:
+            lines.append(f"  ip-address: {self.address}@{self.tls_port}\n  tls-port: {self.tls_port}")
+            lines.append(f'  tls-service-pem: "{self.tls.certificate_file}"')
+            lines.append(f'  tls-service-key: "{self.tls.private_key_file}"')
+        strict = next((remote.tls for remote in remotes if remote.tls is not None), None)
+        if strict is not None:
+            lines.append(f'  tls-cert-bundle: "{strict.certificate_file}"')
+        lines.append("remote-control:\n  control-enable: no")
+        if strict is not None:
+            lines.append('tls-auth:\n  name: "strict"\n  auth-domain-name: "ns.test"')
         lines += [f'key:\n  name: "{key.bare}"\n  algorithm: {key.algorithm}\n  secret: "{key.secret}"' for key in keys]
         for zone in self.zones:
             lines.append(f'zone:\n  name: "{zone.name}"\n  zonefile: "{self.zone_file(zone)}"')
@@ -294,9 +346,18 @@ class Nsd(NameServer):
             if zone.primary is not None:
                 name = "NOKEY" if zone.primary.key is None else zone.primary.key.bare
                 lines.append(f"  allow-notify: {zone.primary.address} {name}")
-                lines.append(f"  request-xfr: AXFR {zone.primary.address}@{zone.primary.port} {name}")
+                tls = " strict" if zone.primary.tls is not None else ""
+                kind = "" if self.incremental else "AXFR "
+                lines.append(f"  request-xfr: {kind}{zone.primary.address}@{zone.primary.port} {name}{tls}")
             for remote in zone.notify:
                 name = "NOKEY" if remote.key is None else remote.key.bare
                 lines.append(f"  notify: {remote.address}@{remote.port} {name}")
+            lines += [f"  {option}" for option in zone.options]
         (where / "conf").write_text("\n".join(lines) + "\n")
         return ["nsd", "-d", "-c", str(where / "conf")]
+
+
+class IncrementalNsd(Nsd):
+    """nsd that asks its primaries for changes (IXFR)."""
+
+    incremental = True
