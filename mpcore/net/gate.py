@@ -40,9 +40,15 @@ class ResponseGate:
 
     def holds(self, query: bytes, host: str) -> bool:
         """Whether :meth:`respond` may change anything: false for the plain query of an unlimited client."""
-        # With a cookie a query has at least 12 octets of header, 5 of question, 11 of OPT and 12 of option.
-        return (self._cookies is not None and len(query) >= 40) or (
-            self._limiter is not None and network_of(host) != b""
+        if self._limiter is not None and network_of(host):
+            return True
+        # With a cookie a query has at least 12 octets of header, 11 of OPT and 12 of option, and does not end with an
+        # OPT that has no options.
+        return (
+            self._cookies is not None
+            and len(query) >= 35
+            and query[11] != 0
+            and not (query.endswith(b"\0\0") and query[-11:-8] == b"\0\0\x29")
         )
 
     def respond(self, query: bytes, host: str, response: bytes, now: float, *, over_tcp: bool) -> bytes | None:
