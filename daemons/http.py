@@ -17,6 +17,8 @@ and no other listener.
 ``GET /v1/zones/{zone}/contributions``    Contributions
 ``GET /v1/zones/{zone}/keys``             list of Key
 ``POST /v1/zones/{zone}/changes``         ChangeRequest; 200 ChangePlan (``dry_run``) or 202 Transaction
+``POST /v1/zones/{zone}/actions``         ZoneActionRequest; ZoneActionResult
+``GET /v1/tsig-keys``                     list of TsigKeyInfo
 ``GET /v1/transactions``                  list of Transaction
 ``GET /v1/transactions/{id}``             Transaction; ``?wait=`` level, ``?timeout=`` seconds
 ``GET /v1/events``                        Event stream (server-sent events); ``?after=`` id, or ``Last-Event-ID``
@@ -75,8 +77,11 @@ from mpcore.control.models import (
     Snapshot,
     Status,
     Transaction,
+    TsigKeyInfo,
     Wait,
     Zone,
+    ZoneActionRequest,
+    ZoneActionResult,
     ZoneRecords,
 )
 from mpcore.control.service import ControlService
@@ -104,6 +109,7 @@ _KEEP_ALIVE = 15.0  # seconds between signs of life on an event stream
 _STOP_WITHIN = 3  # seconds for open answers when the daemon stops
 
 _Result = TypeVar("_Result")
+_Model = TypeVar("_Model", bound=BaseModel)
 
 _MODELS: tuple[type[BaseModel], ...] = (
     ChangePlan,
@@ -119,7 +125,10 @@ _MODELS: tuple[type[BaseModel], ...] = (
     Snapshot,
     Status,
     Transaction,
+    TsigKeyInfo,
     Zone,
+    ZoneActionRequest,
+    ZoneActionResult,
     ZoneRecords,
 )
 
@@ -172,6 +181,8 @@ def control_app(service: ControlService, *, closing: anyio.Event | None = None) 
         Route("/v1/zones/{zone:path}/contributions", api.contributions, methods=["GET"]),
         Route("/v1/zones/{zone:path}/keys", api.keys, methods=["GET"]),
         Route("/v1/zones/{zone:path}/changes", api.changes, methods=["POST"]),
+        Route("/v1/zones/{zone:path}/actions", api.actions, methods=["POST"]),
+        Route("/v1/tsig-keys", api.tsig_keys, methods=["GET"]),
         Route("/v1/transactions", api.transactions, methods=["GET"]),
         Route("/v1/transactions/{id:path}", api.transaction, methods=["GET"]),
         Route("/v1/events", api.events, methods=["GET"]),
@@ -234,7 +245,7 @@ class _Api:
     async def changes(self, request: Request) -> Response:
         async def change() -> ChangePlan | Transaction:
             zone = _zone(request)
-            order = _change_request(await _body(request))
+            order = _order(ChangeRequest, await _body(request))
             if order.dry_run:
                 return self._service.plan(zone, order)
             # Not given up when the client goes away: what was begun becomes durable or fails.
@@ -244,6 +255,17 @@ class _Api:
         if "location" in response.headers:
             response.status_code = 202
         return response
+
+    async def actions(self, request: Request) -> Response:
+        async def act() -> ZoneActionResult:
+            zone = _zone(request)
+            # Not given up when the client goes away, as a change is not.
+            return await self._service.zone_action(zone, _order(ZoneActionRequest, await _body(request)))
+
+        return await _answer_to(act)
+
+    async def tsig_keys(self, request: Request) -> Response:
+        return _answer(self._service.tsig_keys, list[TsigKeyInfo])
 
     async def transactions(self, request: Request) -> Response:
         return _answer(self._service.transactions, list[Transaction])
@@ -316,18 +338,22 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _change_request(body: bytes) -> ChangeRequest:
+def _order(model: type[_Model], body: bytes) -> _Model:
     try:
-        order = ChangeRequest.model_validate_json(body)
+        order = model.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise _ProblemError("usage", f"{where}: {first['msg']}" if where else first["msg"]) from None
     # A misspelt dry_run must not become a change.
-    unknown = sorted(set(json.loads(body)) - set(ChangeRequest.model_fields))
+    unknown = sorted(set(json.loads(body)) - set(model.model_fields))
     if unknown:
-        raise _ProblemError("usage", f"{unknown[0]}: no such member of a change")
+        raise _ProblemError("usage", f"{unknown[0]}: no such member of a {_words(model)}")
     return order
+
+
+def _words(model: type[BaseModel]) -> str:
+    return {ChangeRequest: "change", ZoneActionRequest: "zone action"}.get(model, model.__name__)
 
 
 # -- answers
@@ -520,6 +546,8 @@ def openapi_document() -> dict[str, Any]:
     changes = operation("Change a record, or say what would change", ref(ChangePlan), zone)
     changes["requestBody"] = {"required": True, "content": {"application/json": {"schema": ref(ChangeRequest)}}}
     changes["responses"]["202"] = content(ref(Transaction), "the change is durable and under way")
+    actions = operation("Do something with a zone", ref(ZoneActionResult), zone)
+    actions["requestBody"] = {"required": True, "content": {"application/json": {"schema": ref(ZoneActionRequest)}}}
     events = operation(
         "Events as they happen",
         {"type": "string", "description": "server-sent events; the data of each is an Event"},
@@ -559,6 +587,8 @@ def openapi_document() -> dict[str, Any]:
         "/v1/zones/{zone}/contributions": {"get": operation("The contributions held", ref(Contributions), zone)},
         "/v1/zones/{zone}/keys": {"get": operation("The DNSSEC keys", listed(Key), zone)},
         "/v1/zones/{zone}/changes": {"post": changes},
+        "/v1/zones/{zone}/actions": {"post": actions},
+        "/v1/tsig-keys": {"get": operation("The TSIG keys, without their secrets", listed(TsigKeyInfo))},
         "/v1/transactions": {"get": operation("The changes", listed(Transaction))},
         "/v1/transactions/{id}": {
             "get": operation(

@@ -37,8 +37,11 @@ from mpcore.control.models import (
     Snapshot,
     Status,
     Transaction,
+    TsigKeyInfo,
     Wait,
     Zone,
+    ZoneActionRequest,
+    ZoneActionResult,
     ZoneRecords,
 )
 from mpcore.errors import ConfigError, ConflictError, LocalError, NotFoundError, NotReadyError, PolicyError
@@ -172,6 +175,14 @@ class ControlClient:
     async def keys(self, zone: str) -> list[Key]:
         """The DNSSEC keys of a zone."""
         return await self._get_list(Key, _target("/v1/zones/{}/keys", zone))
+
+    async def tsig_keys(self) -> list[TsigKeyInfo]:
+        """The TSIG keys that the daemon knows, without their secrets."""
+        return await self._get_list(TsigKeyInfo, "/v1/tsig-keys")
+
+    async def zone_action(self, zone: str, request: ZoneActionRequest) -> ZoneActionResult:
+        """Do something with a zone of a combiner or signer; :raises NotReadyError, ConflictError: not now."""
+        return self._parse(ZoneActionResult, await self._call("POST", _target("/v1/zones/{}/actions", zone), request))
 
     async def plan(self, zone: str, request: ChangeRequest) -> ChangePlan:
         """What *request* would do; nothing is changed, whatever its ``dry_run`` says."""

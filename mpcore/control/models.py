@@ -38,8 +38,12 @@ __all__ = (
     "Status",
     "Transaction",
     "TransactionState",
+    "TsigKeyInfo",
     "Wait",
     "Zone",
+    "ZoneAction",
+    "ZoneActionRequest",
+    "ZoneActionResult",
     "ZoneRecords",
 )
 
@@ -171,6 +175,43 @@ class Zone(_Model):
     parentsync: Literal["owner", "agent"] = "owner"
     options: tuple[str, ...] = ()  #: multi-provider, multi-signer, mp-disallow-edits
     group: str | None = None  #: hash of the group the zone belongs to
+    frozen: bool = False  #: new versions are held back until the zone is thawed
+    held_serial: int | None = None  #: of the version that is held back, if there is one
+
+
+class ZoneAction(StrEnum):
+    """What can be done with a zone at a combiner or signer."""
+
+    REFRESH = "refresh"  #: ask the primaries for a newer version now; with ``force``, transfer what they have
+    NOTIFY = "notify"  #: tell all secondaries of the version served
+    WRITE = "write"  #: write the version served as a master file into the daemon's state directory
+    FREEZE = "freeze"  #: serve the present version on, hold newer ones back; ends with the daemon
+    THAW = "thaw"  #: serve what was held back
+    BUMP = "bump"  #: serve the same content under a newer serial, durably
+
+
+class ZoneActionRequest(_Model):
+    """Body of ``POST /v1/zones/{zone}/actions``."""
+
+    action: ZoneAction
+    force: bool = False  #: for ``refresh``
+
+
+class ZoneActionResult(_Model):
+    """What an action has done, or begun."""
+
+    zone: str
+    action: ZoneAction
+    serial: int | None  #: served when it was done
+    message: str  #: in words
+    path: str | None = None  #: the file that ``write`` has written
+
+
+class TsigKeyInfo(_Model):
+    """A TSIG key that a daemon knows (``GET /v1/tsig-keys``); its secret is shown nowhere."""
+
+    name: str
+    algorithm: str
 
 
 class ServedRecord(_Model):

@@ -22,8 +22,11 @@ from mpcore.control.models import (
     Snapshot,
     Status,
     Transaction,
+    TsigKeyInfo,
     Wait,
     Zone,
+    ZoneActionRequest,
+    ZoneActionResult,
     ZoneRecords,
 )
 
@@ -56,6 +59,12 @@ class ControlService(Protocol):
     def contributions(self, zone: str) -> Contributions: ...
 
     def keys(self, zone: str) -> list[Key]: ...
+
+    def tsig_keys(self) -> list[TsigKeyInfo]: ...
+
+    async def zone_action(self, zone: str, request: ZoneActionRequest) -> ZoneActionResult:
+        """Do something with a zone; :raises NotReadyError, ConflictError: not now."""
+        ...
 
     def plan(self, zone: str, request: ChangeRequest) -> ChangePlan:
         """What *request* would do; :raises PolicyError, NotFoundError, NotReadyError: it would be refused."""

@@ -45,8 +45,11 @@ from mpcore.control.models import (
     Snapshot,
     Status,
     Transaction,
+    TsigKeyInfo,
     Wait,
     Zone,
+    ZoneActionRequest,
+    ZoneActionResult,
     ZoneRecords,
 )
 from mpcore.control.service import ControlService
@@ -696,6 +699,14 @@ class Node(ABC):
     def keys(self, zone: str) -> list[Key]:
         """See :class:`~mpcore.control.service.ControlService`."""
         raise NotFoundError(f"a {self.ROLE} has no keys; ask the signer")
+
+    def tsig_keys(self) -> list[TsigKeyInfo]:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        return [TsigKeyInfo(name=key.name_text, algorithm=key.algorithm) for _, key in sorted(self.keyring.items())]
+
+    async def zone_action(self, zone: str, request: ZoneActionRequest) -> ZoneActionResult:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        raise NotFoundError(f"a {self.ROLE} publishes no customer zones; ask combiner or signer")
 
     def zone_records(self, zone: str, limit: int) -> ZoneRecords:
         """See :class:`~mpcore.control.service.ControlService`."""

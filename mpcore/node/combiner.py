@@ -120,6 +120,17 @@ class CombinerNode(HostingNode):
         self.publish(rebuilt.version.with_serial(serial))
         self.changed("contributions", name)
 
+    async def bump(self, origin: bytes) -> None:
+        async with self._locks[origin]:
+            rebuilt = self._rebuilt.get(origin)
+            name = self.zone_settings[origin].name
+            if rebuilt is None:
+                raise NotReadyError(f"{name} is not loaded yet")
+            now = self.clock.now()
+            serial = next_serial(self._serials.get(name), "persist", now)
+            await self.perform("zone", [], write=lambda connection: put_serial(connection, name, serial, now))
+            self._serve(origin, rebuilt, serial)
+
     def identities(self) -> Sequence[str]:
         return self.policy.agents
 

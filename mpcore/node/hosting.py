@@ -6,9 +6,18 @@ import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from urllib.parse import quote
 
-from mpcore.control.models import ServedRecord, Zone, ZoneRecords
-from mpcore.errors import NotFoundError, ZoneError
+from mpcore.control.models import (
+    ServedRecord,
+    Zone,
+    ZoneAction,
+    ZoneActionRequest,
+    ZoneActionResult,
+    ZoneRecords,
+)
+from mpcore.errors import ConflictError, NotFoundError, NotReadyError, StoreError, ZoneError
 from mpcore.names import ZoneName
 from mpcore.net.acl import Acl
 from mpcore.net.messages import NOTIFY, QUERY, SOA
@@ -22,6 +31,7 @@ from mpcore.node.runtime import Runtime
 from mpcore.node.settings import NodeSettings, ZoneSettings
 from mpcore.zone import owners
 from mpcore.zone.journal import Journal
+from mpcore.zone.masterfile import write_master_file
 from mpcore.zone.roles import ZoneRoles
 from mpcore.zone.rrset import record_text, type_text
 from mpcore.zone.version import ZoneVersion
@@ -116,6 +126,7 @@ class HostingNode(Node):
         self.secondaries: dict[bytes, SecondaryZone] = {}
         self.roles: dict[bytes, ZoneRoles | None] = {}
         self.zone_errors: dict[bytes, str] = {}
+        self._frozen: dict[bytes, ZoneVersion | None] = {}  #: by origin, what is held back
         self._targets: dict[bytes, Sequence[Remote]] = {
             origin: zone.secondaries for origin, zone in self.zone_settings.items()
         }
@@ -183,7 +194,7 @@ class HostingNode(Node):
         name = owners.to_text(secondary.origin)
         if secondary.state is ZoneState.EXPIRED:
             # RFC 1035, section 4.3.5: a zone that could not be refreshed for so long is not to be trusted.
-            self.served.pop(secondary.origin, None)
+            self.withdraw(secondary.origin)
             self.warn(f"expired {name}", f"{name} has expired: its primary has not answered for too long")
         else:
             self.warn(f"expired {name}", None)
@@ -198,7 +209,14 @@ class HostingNode(Node):
         """Work on a new version from the primary and publish the result."""
 
     def publish(self, version: ZoneVersion) -> None:
-        """Serve *version* from now on and tell the secondaries; its serial is durable already."""
+        """Serve *version* from now on and tell the secondaries; its serial is durable already.
+
+        A version of a frozen zone is held back until the zone is thawed.
+        """
+        if version.origin in self._frozen:
+            self._frozen[version.origin] = version
+            self.changed("zone", owners.to_text(version.origin))
+            return
         journal = self.journals[version.origin]
         journal.record(self.served.get(version.origin), version)
         if journal.unsettled():  # now, so that the old version need not be kept for the client that asks for it
@@ -206,6 +224,106 @@ class HostingNode(Node):
         self.served[version.origin] = version
         self.notifier.notify(version)
         self.changed("zone", owners.to_text(version.origin))
+
+    def withdraw(self, origin: bytes) -> None:
+        """Serve nothing of a zone, nor anything held back, until a new version is published."""
+        self.served.pop(origin, None)
+        if origin in self._frozen:
+            self._frozen[origin] = None
+
+    def newest(self, origin: bytes) -> ZoneVersion | None:
+        """The version published last: the one served, or the one that a frozen zone holds back."""
+        return self._frozen.get(origin) or self.served.get(origin)
+
+    @abstractmethod
+    async def bump(self, origin: bytes) -> None:
+        """Publish the same content under a newer serial, which is durable.
+
+        :raises NotReadyError: the zone is not loaded.
+        :raises ConflictError: its serial is another's to choose.
+        """
+
+    async def zone_action(self, zone: str, request: ZoneActionRequest) -> ZoneActionResult:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        origin = self.zone_origin(zone)
+        path: Path | None = None
+        match request.action:
+            case ZoneAction.REFRESH:
+                for secondary in self.notifiable(origin):
+                    secondary.refresh_now(force=request.force)
+                message = "the primary is asked for a transfer" if request.force else "the primary is asked"
+            case ZoneAction.NOTIFY:
+                self.notifier.notify(self._loaded(origin))
+                targets = len(self._targets[origin])
+                message = f"{targets} secondar{'y is' if targets == 1 else 'ies are'} told"
+            case ZoneAction.WRITE:
+                path = await self._write_zone(self._loaded(origin))
+                message = f"written to {path}"
+            case ZoneAction.FREEZE:
+                message = self._freeze(origin)
+            case ZoneAction.THAW:
+                message = self._thaw(origin)
+            case ZoneAction.BUMP:
+                if origin in self._frozen:
+                    raise ConflictError(f"{zone} is frozen; thaw it first")
+                self._loaded(origin)
+                await self.bump(origin)
+                message = "served under a newer serial"
+        served = self.served.get(origin)
+        name = owners.to_text(origin)
+        self.log_event("info", f"{request.action} of {name}: {message}", name)
+        return ZoneActionResult(
+            zone=name,
+            action=request.action,
+            serial=None if served is None else served.serial,
+            message=message,
+            path=None if path is None else str(path),
+        )
+
+    def _loaded(self, origin: bytes) -> ZoneVersion:
+        version = self.served.get(origin)
+        if version is None:
+            raise NotReadyError(f"{owners.to_text(origin)} is not served yet")
+        return version
+
+    async def _write_zone(self, version: ZoneVersion) -> Path:
+        name = owners.to_text(version.origin).rstrip(".") or "root"
+        path = self.settings.state_dir / "zones" / f"{quote(name, safe='')}.zone"
+
+        def write() -> None:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            write_master_file(path, version)
+
+        try:
+            await self.runtime.run_blocking(write)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be written: {error.strerror}") from error
+        return path
+
+    def _freeze(self, origin: bytes) -> str:
+        serial = self._loaded(origin).serial
+        if origin in self._frozen:
+            return f"it was frozen already, at serial {serial}"
+        name = owners.to_text(origin)
+        self._frozen[origin] = None
+        self.warn(
+            f"frozen {name}",
+            f"{name} is frozen at serial {serial}: changes are taken but not served, and signatures are not renewed",
+        )
+        self.changed("zone", name)
+        return f"frozen at serial {serial}"
+
+    def _thaw(self, origin: bytes) -> str:
+        if origin not in self._frozen:
+            return "it was not frozen"
+        name = owners.to_text(origin)
+        held = self._frozen.pop(origin)
+        self.warn(f"frozen {name}", None)
+        self.changed("zone", name)
+        if held is None:
+            return "thawed; nothing was held back"
+        self.publish(held)
+        return f"thawed; serial {held.serial} was held back"
 
     def identities(self) -> Sequence[str]:
         """Our identities in HSYNC3."""
@@ -235,9 +353,15 @@ class HostingNode(Node):
                 self.identities(),
                 self.served.get(origin),
                 error=self.zone_errors.get(origin),
-            )
+            ).model_copy(update=self._freezing(origin))
             for origin, zone in self.zone_settings.items()
         ]
+
+    def _freezing(self, origin: bytes) -> dict[str, object]:
+        if origin not in self._frozen:
+            return {}
+        held = self._frozen[origin]
+        return {"frozen": True, "held_serial": None if held is None else held.serial}
 
     def zone_records(self, zone: str, limit: int) -> ZoneRecords:
         """See :class:`~mpcore.control.service.ControlService`."""

@@ -20,7 +20,7 @@ import anyio
 
 from mpcore.actions import Action, Send, Store
 from mpcore.control.models import Key, Peer, Role, Snapshot
-from mpcore.errors import ConfigError, NotReadyError, StoreFullError
+from mpcore.errors import ConfigError, ConflictError, NotReadyError, StoreFullError
 from mpcore.net.secondary import SecondaryZone
 from mpcore.node.base import Receipt
 from mpcore.node.configured import configured_view
@@ -39,7 +39,7 @@ from mpcore.wire.messages import Acknowledgement, Beat, Ping, Rfi, StatusUpdate,
 from mpcore.wire.messages import KeyState as KeyStateMessage
 from mpcore.zone import owners
 from mpcore.zone.roles import ZoneRoles
-from mpcore.zone.serial import next_serial
+from mpcore.zone.serial import add, next_serial
 from mpcore.zone.version import ZoneVersion
 
 __all__ = ("SignerNode",)
@@ -172,7 +172,24 @@ class SignerNode(HostingNode):
             return None
         return next((agent for agent in self._agents if roles.provider_of(agent) is not None), None)
 
-    async def _publish(self, version: ZoneVersion, inbound: int) -> None:
+    async def bump(self, origin: bytes) -> None:
+        zone = self._zones[origin]
+        name = owners.to_text(origin)
+        async with zone.lock:
+            if zone.upstream is not None:
+                raise ConflictError(
+                    f"the serial of {name} is that of the signer at {zone.upstream_label}; bump it there"
+                )
+            if zone.unsigned is None:
+                raise NotReadyError(f"{name} is not loaded yet")
+            if zone.keys.signs:
+                # Another SOA makes another version, signed under the next serial.
+                zone.unsigned = zone.unsigned.with_serial(add(zone.unsigned.serial, 1))
+                await self._sign(origin)
+            else:
+                await self._publish(zone.unsigned, None)
+
+    async def _publish(self, version: ZoneVersion, inbound: int | None) -> None:
         name = owners.to_text(version.origin)
         now = self.clock.now()
         serial = next_serial(self._serials.get(name), "persist", now, inbound=inbound)
@@ -200,7 +217,7 @@ class SignerNode(HostingNode):
             if anyio.current_time() >= slice_end:
                 await anyio.lowlevel.checkpoint()
                 slice_end = anyio.current_time() + _SLICE
-        if self.served.get(origin) is not signed:
+        if self.newest(origin) is not signed:
             await self.perform(name, [], write=lambda connection: put_serial(connection, name, serial, now))
             self._serials[name] = serial
             self.publish(signed)
@@ -247,7 +264,7 @@ class SignerNode(HostingNode):
         zone.upstream_label, zone.upstream, zone.upstream_scope = label or None, None, None
         if label:
             # The unsigned zone is not served any more; until the signed one is here, nothing is.
-            self.served.pop(origin, None)
+            self.withdraw(origin)
             zone.upstream_scope = anyio.CancelScope()
             zone.upstream = self.make_secondary(origin, [self._upstreams[label]], partial(self._from_upstream, origin))
             self.tasks.start_soon(self._run_upstream, zone.upstream, zone.upstream_scope)

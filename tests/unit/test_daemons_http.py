@@ -42,8 +42,12 @@ from mpcore.control.models import (
     Status,
     Transaction,
     TransactionState,
+    TsigKeyInfo,
     Wait,
     Zone,
+    ZoneAction,
+    ZoneActionRequest,
+    ZoneActionResult,
     ZoneRecords,
 )
 from mpcore.errors import (
@@ -141,6 +145,14 @@ class FakeService:
     def zones(self) -> list[Zone]:
         self._ask("zones")
         return [Zone(name="example.", state="ready", serial=7)]
+
+    def tsig_keys(self) -> list[TsigKeyInfo]:
+        self._ask("tsig-keys")
+        return [TsigKeyInfo(name="xfr.alpha.example.", algorithm="hmac-sha256")]
+
+    async def zone_action(self, zone: str, request: ZoneActionRequest) -> ZoneActionResult:
+        self._ask("action", zone, request)
+        return ZoneActionResult(zone=zone, action=request.action, serial=8, message="done", path="/tmp/example.zone")
 
     def zone_records(self, zone: str, limit: int) -> ZoneRecords:
         self._ask("records", zone, limit)
@@ -611,6 +623,30 @@ def test_an_open_directory_is_refused(path: Path) -> None:
 def test_a_long_path_is_refused(path: Path) -> None:
     with pytest.raises(ConfigError, match="at most 99 octets"):
         bind_control_socket(path / ("x" * 100))
+
+
+# -- zone commands
+
+
+@pytest.mark.parametrize("action", list(ZoneAction))
+async def test_a_zone_command_reaches_the_service(path: Path, action: ZoneAction) -> None:
+    async with serving(path) as (service, client):
+        result = await client.zone_action("0/25.example.", ZoneActionRequest(action=action, force=True))
+    assert service.asked == [("action", "0/25.example.", ZoneActionRequest(action=action, force=True))]
+    assert (result.action, result.serial, result.path) == (action, 8, "/tmp/example.zone")
+
+
+async def test_a_zone_command_that_is_none_is_refused(path: Path) -> None:
+    async with serving(path) as (service, _):
+        for body in (b'{"action": "erase"}', b'{"action": "bump", "forced": true}', b"{}", b"[]"):
+            status, problem = await ask(path, "POST", "/v1/zones/example./actions", body)
+            assert (status, problem["error"]) == (400, "usage")
+    assert service.asked == []
+
+
+async def test_tsig_keys_are_listed_without_their_secrets(path: Path) -> None:
+    async with serving(path) as (_, client):
+        assert await client.tsig_keys() == [TsigKeyInfo(name="xfr.alpha.example.", algorithm="hmac-sha256")]
 
 
 # -- document
