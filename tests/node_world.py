@@ -26,6 +26,7 @@ import dns.dnssec
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
+import sniffio
 from blockbuster import blockbuster as _blockbuster
 
 from mpcore.control.models import Group
@@ -56,7 +57,8 @@ from mpcore.node.settings import (
     ZoneSettings,
 )
 from mpcore.node.signer import SignerNode
-from mpcore.records import CHUNK_TYPE, HSYNC3, HSYNC3_TYPE, HSYNCPARAM, HSYNCPARAM_TYPE
+from mpcore.peer.identity_zone import identity_zone_records
+from mpcore.records import CHUNK, CHUNK_TYPE, HSYNC3, HSYNC3_TYPE, HSYNCPARAM, HSYNCPARAM_TYPE
 from mpcore.signer.keys import SigningKey, dump_pem, generate_private_key
 from mpcore.signer.signing import SigningPolicy, ZoneSigner
 from mpcore.sim.network import SimNetwork
@@ -107,7 +109,7 @@ def _pem(zone: str, kind: str) -> str:
 
 def dnssec_key(zone: str, kind: str) -> SigningKey:
     """The ``ksk`` or ``zsk`` of a zone, the same in all tests of a process."""
-    return SigningKey.from_pem(zone, _pem(zone, kind), ksk=kind == "ksk", now=0.0)
+    return SigningKey.from_pem(zone, _pem(str(zone), kind), ksk=kind == "ksk", now=0.0)
 
 
 def _octets(record: Any) -> bytes:
@@ -216,12 +218,13 @@ class World:
         self._networks: dict[str, Network] = {}
         self._owner: dict[bytes, ZoneVersion] = {}
         self._starts = itertools.count()
+        self.ids = itertools.count()  #: for distribution ids of strangers
 
     # ---------------------------------------------------------------- parts
 
     def key(self, identity: str) -> PrivateKey:
         """The message key of *identity*."""
-        return self.keys.get(identity) or jwk(identity)
+        return self.keys.get(identity) or jwk(str(identity))
 
     def network(self, address: str) -> Network:
         """The network as the host at *address* sees it."""
@@ -294,8 +297,8 @@ class World:
             "signer": peer("signer"),
             "identity_zone": IdentityZoneSettings(
                 nameservers=(f"ns.agent-{label}.example.",),
-                ksk_file=self.write(f"{identity}ksk.pem", _pem(identity, "ksk")),
-                zsk_file=self.write(f"{identity}zsk.pem", _pem(identity, "zsk")),
+                ksk_file=self.write(f"{identity}ksk.pem", _pem(str(identity), "ksk")),
+                zsk_file=self.write(f"{identity}zsk.pem", _pem(str(identity), "zsk")),
             ),
             "resolver": ResolverSettings(
                 trust_anchor_file=self.write(
@@ -322,7 +325,7 @@ class World:
             clock=SystemClock(self.epoch),
             random=random.Random(self.seed * 1000 + next(self._starts)),
         )
-        if self.wire is not None:
+        if self.wire is not None and sniffio.current_async_library() == "trio":
             runtime = replace(runtime, run_blocking=inline, executor=inline_executor)
         return replace(runtime, **changes)
 
@@ -543,16 +546,42 @@ class Stranger:
         self.world, self.identity, self.address = world, identity, address
         self.key = world.key(identity)
         self.received: list[Received] = []
+        self.zones: dict[bytes, ZoneVersion] = {}
+        self.chunks: dict[str, CHUNK] = {}  #: what is kept for receivers that fetch, by name
+        self.fetched: list[str] = []
         self.answer: Answerer = self.acknowledge
         self.network = world.network(address)
         self.clock: Clock = SystemClock(world.epoch)
-        self._ids = itertools.count(0x60000000)
+        self.used: set[str] = set()  #: distribution ids
 
     async def serve(self) -> None:
-        """Listen, and note every message that can be opened."""
+        """Listen, note every message that can be opened, and serve the identity zone by which the party is found."""
         server = DnsServer(self.network, [(self.address, self.world.port)])
         server.register(self._handle, NOTIFY, CHUNK_TYPE)
+        server.register_query(partial(_respond, Responder(self.zones)))
+        server.register(self._chunk, QUERY, CHUNK_TYPE)
+        self.publish()
         await self.world.tasks.start(server.serve)
+
+    def publish(self) -> None:
+        """Sign and serve the identity zone with the present key and address."""
+        label = self.identity.split(".")[1]
+        records = identity_zone_records(
+            self.identity,
+            [Endpoint(address=self.address, port=self.world.port)],
+            self.key.public().to_jwk(),
+            None,
+            [f"ns.agent-{label}.example."],
+            1,
+        )
+        origin = ZoneName(self.identity).owner
+        self.zones[origin] = _signed(ZoneVersion.build(origin, records), self.clock.now())
+
+    async def _chunk(self, request: Request) -> bytes | None:
+        query = frame.decode_chunk_query(request.octets)
+        self.fetched.append(query.name)
+        chunk = self.chunks.get(query.name)
+        return frame.encode_chunk_answer(query, chunk, 0 if chunk is not None else 5)
 
     async def _handle(self, request: Request) -> bytes | None:
         notify = frame.decode_notify(request.octets)
@@ -579,8 +608,8 @@ class Stranger:
             status="pending" if kind == "update" else "ok",
             timestamp=int(self.clock.now()),
             message="received",
-            sender_id=self.identity if ping else None,
-            nonce=getattr(received.message, "nonce", None) if ping else None,
+            sender_id=self.identity if ping else "",
+            nonce=getattr(received.message, "nonce", "") if ping else "",
         )
 
     def of_type(self, kind: type[_T]) -> list[_T]:
@@ -589,7 +618,7 @@ class Stranger:
 
     def new_id(self) -> str:
         """A distribution id not used before."""
-        return f"{next(self._ids):08x}"
+        return f"{0x60000000 + next(self.world.ids):08x}"
 
     def notify(
         self,
@@ -602,6 +631,7 @@ class Stranger:
         recipient: PublicKey | None = None,
     ) -> bytes:
         """The DNS message that carries *payload*; what is not given is as it should be."""
+        self.used.add(distribution_id)
         data = seal(
             payload,
             signer or self.key,

@@ -32,12 +32,11 @@ from mpcore.net.resolver import Resolver, load_trust_anchors
 from mpcore.net.secondary import SecondaryZone
 from mpcore.net.transfer import TransferServer
 from mpcore.node.agent_service import AgentService
-from mpcore.node.base import Receipt, load_public_key
+from mpcore.node.base import Receipt
 from mpcore.node.directory import Contact
-from mpcore.node.fetch import Fetcher
 from mpcore.node.hosting import AXFR, IXFR, source_host
 from mpcore.node.identity import IdentityZone
-from mpcore.node.inbound import Fetch, Incoming
+from mpcore.node.inbound import Incoming
 from mpcore.node.runtime import Runtime
 from mpcore.node.settings import AgentSettings, ConfiguredPeer
 from mpcore.peer import discovery
@@ -148,10 +147,16 @@ class AgentNode(AgentService):
         self._next_look: dict[str, float] = {}  #: peer -> when its key may be looked up again because of a message
         self.add_machine(_SDE, self._sde_timer)
 
-    def fetcher(self) -> Fetch:
-        runtime = self.runtime
-        host = source_host(self.settings)
-        return Fetcher(self.identity, runtime.network, runtime.random, local_host=host).fetch
+    def chunk_endpoint(self, recipient: str) -> str | None:
+        settings = self.agent_settings
+        if settings.chunk_query_endpoint == "none" or recipient in (
+            settings.combiner.identity,
+            settings.signer.identity,
+        ):
+            return None
+        endpoint = settings.publish[0]  # where other agents find us, and the only place where they look
+        host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
+        return f"{host}:{endpoint.port}"
 
     # ------------------------------------------------------------------- life
 
@@ -189,11 +194,9 @@ class AgentNode(AgentService):
             self.mark_ready()
 
     async def _start_configured(self, kind: str, configured: ConfiguredPeer) -> None:
-        contact = discovery.Contact(
-            addresses=(configured.address,),
-            port=configured.port,
-            jwk=load_public_key(configured.public_key_file).to_jwk(),
-        )
+        known = self.directory.get(configured.identity)
+        assert known is not None
+        contact = discovery.Contact(addresses=(configured.address,), port=configured.port, jwk=known.key.to_jwk())
         peer = Peer(configured.identity, kind, self.peer_settings, contact=contact)  # type: ignore[arg-type]
         await self._add_peer(peer)
 

@@ -64,9 +64,11 @@ from mpcore.errors import (
     StoreFullError,
 )
 from mpcore.net.keyring import Keyring, load_keyring
-from mpcore.net.messages import NOTIFY
+from mpcore.net.messages import NOTIFY, QUERY
 from mpcore.net.server import DnsServer
+from mpcore.node.chunks import ChunkStore
 from mpcore.node.directory import Contact, Directory
+from mpcore.node.fetch import Fetcher
 from mpcore.node.inbound import Fetch, Inbound, Incoming, unsupported
 from mpcore.node.listening import plain_endpoints, tls_endpoints
 from mpcore.node.outbound import Outbound
@@ -148,7 +150,16 @@ class Node(ABC):
         self.keyring: Keyring = load_keyring(settings.tsig_keys_file) if settings.tsig_keys_file is not None else {}
         self.directory = Directory()
         self.timers = Timers(runtime.clock)
-        self.outbound = Outbound(self.identity, self.key, self.directory, runtime)
+        self.chunks = ChunkStore(runtime.clock, self._responder_answer)
+        self.outbound = Outbound(
+            self.identity,
+            self.key,
+            self.directory,
+            runtime,
+            chunks=self.chunks,
+            mode=settings.chunk_mode,
+            endpoint=self.chunk_endpoint,
+        )
         self.inbound = Inbound(
             self.identity, self.key, self.directory, self, self._received, self._recall, runtime, self.fetcher()
         )
@@ -162,6 +173,7 @@ class Node(ABC):
         )
         self._responder = Responder(self.served)
         self.server.register(self.inbound.handle, NOTIFY, CHUNK_TYPE)
+        self.server.register(self.chunks.handle, QUERY, CHUNK_TYPE)
         self.server.register_query(self._responder_answer)
         self.queue = delivery.DeliveryQueue()
         self.started_at = runtime.clock.now()
@@ -208,6 +220,7 @@ class Node(ABC):
                 task_status.started()
                 await anyio.sleep_forever()
         finally:
+            await self.outbound.links.aclose()
             await self.database.close()
             if self._failure is not None:
                 raise self._failure
@@ -244,8 +257,14 @@ class Node(ABC):
         """See :class:`mpcore.node.inbound.Authorizer`; roles with configured peers have nothing to look for."""
         logger.info("no key of %s is configured", sender)
 
-    def fetcher(self) -> Fetch | None:
-        """How payloads are fetched that do not come with their message; ``None``: they are refused."""
+    def fetcher(self) -> Fetch:
+        """How payloads are fetched that do not come with their message."""
+        address = self.settings.listen[0].address
+        host = None if address in ("0.0.0.0", "::") else address
+        return Fetcher(self.identity, self.runtime.network, self.runtime.random, local_host=host).fetch
+
+    def chunk_endpoint(self, recipient: str) -> str | None:
+        """Where *recipient* is told to fetch payloads of ours; ``None``: where it knows us."""
         return None
 
     async def reload(self) -> None:

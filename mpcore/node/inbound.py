@@ -6,7 +6,7 @@ In this order, cheapest first, authorization before cryptography:
 2. the rate of failures of its source;
 3. the frame (FORMERR or NOTIMP as the frame says);
 4. is the claimed sender authorised for anything, and is its key known;
-5. the payload is there, or the sender keeps it where it is known to be (agents only);
+5. the payload is there, or the sender keeps it where it is known to be;
 6. the payload is sealed: clear text is refused, whoever sends it; signature of the claimed sender, encryption for us;
 7. the rate of the sender, now that it is proven: more than that has to wait;
 8. the JSON and its type (FORMERR; a type that nobody knows is told to be unsupported);

@@ -1,24 +1,37 @@
-"""One message to one peer: sealed, sent as NOTIFY(CHUNK) over TCP, its inline answer opened and checked."""
+"""One message to one peer: sealed, sent as NOTIFY(CHUNK) over TCP, its inline answer opened and checked.
+
+The payload goes with the message (edns0 mode), or is kept for the receiver to fetch (query mode): by the setting
+``chunk_mode``, where ``auto`` means with the message unless it is too large for that.  CONFIRM and STATUS-UPDATE go
+with the message whenever they fit, as in the deployed implementation (guide, wire format, "Query mode").
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Literal
 
 import anyio
 
 from mpcore.errors import DeliveryError, ExchangeError, RemoteError
-from mpcore.net.client import exchange
+from mpcore.node.chunks import ChunkStore
 from mpcore.node.directory import Contact, Directory
+from mpcore.node.links import Links
 from mpcore.node.runtime import Runtime
 from mpcore.wire import frame
 from mpcore.wire.messages import Acknowledgement, Message, decode_acknowledgement
 from mpcore.wire.seal import PrivateKey
 
-__all__ = ("Outbound",)
+__all__ = ("ChunkMode", "Outbound")
 
 logger = logging.getLogger(__name__)
 
+ChunkMode = Literal["edns0", "query", "auto"]
+
 _LARGEST_DATA = 60000  #: octets of option data; one DNS message carries 65,535
+_LARGEST_FETCHED = 1 << 20  #: octets of a payload that receivers fetch
+_ALWAYS_INSIDE = ("confirm", "status-update")
 
 
 class Outbound:
@@ -27,6 +40,9 @@ class Outbound:
     :param identity: our identity, suffix of every QNAME sent.
     :param concurrency: exchanges under way at once.
     :param local_host: source address, or ``None`` for the system's choice.
+    :param chunks: keeps payloads for receivers that fetch them; ``None``: every payload goes with its message.
+    :param mode: which way payloads go.
+    :param endpoint: ``host:port`` where *chunks* are answered, as a recipient is told; ``None``: it knows.
     """
 
     def __init__(
@@ -39,11 +55,16 @@ class Outbound:
         concurrency: int = 64,
         timeout: float = 5.0,
         local_host: str | None = None,
+        chunks: ChunkStore | None = None,
+        mode: ChunkMode = "auto",
+        endpoint: Callable[[str], str | None] = lambda recipient: None,
     ) -> None:
         self._identity, self._key, self._directory, self._runtime = identity, key, directory, runtime
         self._slots = anyio.Semaphore(concurrency)
         self._timeout = timeout
-        self._local_host = local_host
+        self._chunks, self._mode, self._endpoint = chunks, mode, endpoint
+        self._fetching: dict[str, anyio.Lock] = {}  # receivers fetch one payload of ours at a time
+        self.links = Links(runtime.network, local_host=local_host)
 
     async def exchange(self, contact: Contact, message: Message, distribution_id: str) -> Acknowledgement:
         """Send *message* and return the inline answer.
@@ -70,11 +91,17 @@ class Outbound:
         data = self._runtime.sealing.seal(
             message.to_json(), self._key, contact.key, contact.identity, self._runtime.clock.now()
         )
-        if len(data) > _LARGEST_DATA:
-            raise DeliveryError(f"the sealed {message.TYPE} has {len(data)} octets, more than one DNS message carries")
         request_id = self._runtime.random.getrandbits(16)
-        octets = frame.encode_notify(request_id, distribution_id, self._identity, data=data)
-        answer = await self._deliver(contact, octets)
+        async with AsyncExitStack() as stack:
+            if self._by_query(message, len(data)):
+                assert self._chunks is not None
+                await stack.enter_async_context(self._fetching.setdefault(contact.identity, anyio.Lock()))
+                self._chunks.put(contact.identity, distribution_id, self._identity, message.TYPE, data)
+                endpoint = self._endpoint(contact.identity)
+                octets = frame.encode_notify(request_id, distribution_id, self._identity, endpoint=endpoint)
+            else:
+                octets = frame.encode_notify(request_id, distribution_id, self._identity, data=data)
+            answer = await self._deliver(contact, octets)
         try:
             response = frame.decode_response(answer, request_id)
         except RemoteError as error:
@@ -98,19 +125,22 @@ class Outbound:
             raise DeliveryError(f"answered {acknowledgement.status!r}: {acknowledgement.message or 'no reason given'}")
         return acknowledgement
 
+    def _by_query(self, message: Message, size: int) -> bool:
+        """Whether the receiver shall fetch the payload; :raises DeliveryError: it can be had in no way."""
+        fits = size <= _LARGEST_DATA
+        if self._chunks is None or self._mode == "edns0":
+            if not fits:
+                raise DeliveryError(f"the sealed {message.TYPE} has {size} octets, more than one DNS message carries")
+            return False
+        if size > _LARGEST_FETCHED:
+            raise DeliveryError(f"the sealed {message.TYPE} has {size} octets, more than receivers fetch")
+        return not fits or (self._mode == "query" and message.TYPE not in _ALWAYS_INSIDE)
+
     async def _deliver(self, contact: Contact, octets: bytes) -> bytes:
         failures = []
         for host, port in contact.addresses:
             try:
-                return await exchange(
-                    self._runtime.network,
-                    octets,
-                    host,
-                    port,
-                    over_tcp=True,
-                    timeout=self._timeout,
-                    local_host=self._local_host,
-                )
+                return await self.links.exchange(octets, host, port, timeout=self._timeout)
             except ExchangeError as error:
                 failures.append(f"{host} port {port}: {error}")
         raise DeliveryError("; ".join(failures) or "no address known")

@@ -158,6 +158,10 @@ class NodeSettings(_Settings):
     tsig_keys_file: Path | None = None  #: YAML list of {name, algorithm, secret}, mode 0600
     min_refresh: float = Field(default=60, ge=1, le=86400)  #: lower bound of the SOA refresh timer, seconds
     max_refresh: float = Field(default=28800, ge=1, le=604800)
+    #: payloads go with the message (edns0), are fetched by the receiver (query), or whichever their size needs (auto)
+    chunk_mode: Literal["edns0", "query", "auto"] = "auto"
+    #: whether other agents are told where they fetch; without it they use the address that they know
+    chunk_query_endpoint: Literal["include", "none"] = "include"
 
 
 class ResolverSettings(_Settings):
