@@ -48,6 +48,7 @@ _CLOCK_SET_BACK: Final = 60.0
 _SKEW: Final = 60.0
 _DEFAULT_INTERVAL: Final = 30.0
 _STALE_INTERVALS: Final = 4
+_SILENT_INTERVALS: Final = 3
 _MAX_ZONES: Final = 1000
 _MAX_WORD: Final = 32
 
@@ -216,7 +217,7 @@ class GossipTable:
             before = stored.row
             later = time > before.timestamp
             if direct and not later:
-                later = before.timestamp > now if not before.direct else time < before.timestamp - _CLOCK_SET_BACK
+                later = before.timestamp > now if not before.direct else self._set_back(before, time, now)
             if not later:
                 return False
         states = {
@@ -235,6 +236,18 @@ class GossipTable:
         )
         self._rows[group.hash][member] = _Stored(row, clean, time <= now + FUTURE)
         return True
+
+    def _set_back(self, before: Row, time: float, now: float) -> bool:
+        """Whether a row is older than the stored one because its member's clock was set back, not because it is late.
+
+        A row that was overtaken on its way is older too.  But then the stored one is of our time and the member, which
+        writes a new one for each beat, was heard a moment ago.
+        """
+        if time >= before.timestamp - _CLOCK_SET_BACK:
+            return False
+        interval = max(before.beat_interval or _DEFAULT_INTERVAL, self._interval)
+        silent = now - (before.received_at or 0.0) > _SILENT_INTERVALS * interval
+        return silent or before.timestamp > now + _CLOCK_SET_BACK
 
     def _told(self, group: ProviderGroup, election: GossipElection) -> Leadership:
         leader = election.leader if election.term > 0 and election.leader in group.voters else ""

@@ -428,6 +428,8 @@ class AgentNode(AgentService):
         if peer is None:
             return
         agent = peer.kind == "agent"
+        if agent:
+            await self._own_states(self.clock.now())  # the row of this beat is of this moment, changed or not
         message = Beat(
             my_identity=self.identity,
             your_identity=action.identity,

@@ -192,6 +192,16 @@ def test_a_member_with_a_wrong_clock_is_heard_from_itself_only() -> None:
     assert not any("clock" in line for line in table.explain(HASH, NOW + 5))
 
 
+def test_a_row_that_was_overtaken_is_not_taken_for_a_clock_that_was_set_back() -> None:
+    table = table_of()
+    table.merge(CHARLIE, gossip(row(CHARLIE, NOW)), NOW)
+    for late in (NOW - 30, NOW - 150, NOW - 10_000):
+        assert not table.merge(CHARLIE, gossip(row(CHARLIE, late, word="DEGRADED")), NOW + 1).changed_groups
+    assert state_of(table, CHARLIE, ALPHA) == "OPERATIONAL"
+    # Nothing newer for more than three intervals: it does speak of the past.
+    assert table.merge(CHARLIE, gossip(row(CHARLIE, NOW - 10_000)), NOW + 200).changed_groups
+
+
 def test_null_and_foreign_states_are_left_out() -> None:
     table = table_of()
     received = row(BRAVO, NOW).model_copy(
