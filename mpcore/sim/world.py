@@ -246,9 +246,9 @@ class Daemon:
 
     async def start(self) -> None:
         """Begin a life with what is on the disk; returns when its sockets listen."""
-        await self._over.wait()
         if self.alive:
             return
+        await self._over.wait()
         await self.world.tasks.start(self._live)
 
     def kill(self) -> None:
