@@ -1,6 +1,6 @@
 """A secondary that serves what it has transferred to other secondaries: our transfers in a process that can be killed.
 
-Its one argument is JSON: ``{"listen": [address, port], "primary": [address, port], "notify": [[address, port], ...]}``.
+Its one argument is JSON: addresses and ports to listen at, of the primary and of secondaries, and the TSIG key.
 """
 
 from __future__ import annotations
@@ -28,16 +28,20 @@ from mpcore.zone.journal import Journal
 from mpcore.zone.owners import from_text
 from mpcore.zone.tsig import TsigKey
 from mpcore.zone.version import ZoneVersion
-from tests.peers.servers import KEY
 
 __all__ = ("start",)
 
 ORIGIN = from_text("customer.example.")
 
 
-def start(listen: tuple[str, int], primary: tuple[str, int], notify: list[tuple[str, int]]) -> subprocess.Popen[bytes]:
-    """Start one; it is ready when its standard output has a line."""
-    settings = json.dumps({"listen": listen, "primary": primary, "notify": notify})
+def start(
+    listen: tuple[str, int], primary: tuple[str, int], notify: list[tuple[str, int]], key: tuple[str, str, str]
+) -> subprocess.Popen[bytes]:
+    """Start one, and wait until it listens.
+
+    :param key: name, algorithm and secret.
+    """
+    settings = json.dumps({"listen": listen, "primary": primary, "notify": notify, "key": key})
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.peers.relay", settings],
         cwd=Path(__file__).parent.parent.parent,
@@ -52,11 +56,11 @@ def start(listen: tuple[str, int], primary: tuple[str, int], notify: list[tuple[
 async def main(settings: dict[str, list[object]]) -> None:
     """Run until killed."""
     network, clock, random = InternetNetwork(), SystemClock(), Random()
-    key = TsigKey.from_text(KEY.name, KEY.algorithm, KEY.secret)
+    key = TsigKey.from_text(*map(str, settings["key"]))
     host, port = str(settings["listen"][0]), int(str(settings["listen"][1]))
     zones: dict[bytes, ZoneVersion] = {}
     journal = Journal()
-    targets = {ORIGIN: [RemoteServer(*target, KEY.name) for target in settings["notify"]]}  # type: ignore[misc]
+    targets = {ORIGIN: [RemoteServer(*target, key.name_text) for target in settings["notify"]]}  # type: ignore[misc]
     notifier = Notifier(network, targets, {key.name: key}, clock=clock, random=random, local_host=host)
 
     async def on_version(version: ZoneVersion) -> None:
@@ -65,7 +69,7 @@ async def main(settings: dict[str, list[object]]) -> None:
         zones[ORIGIN] = version
         notifier.notify(version)
 
-    primary = RemoteServer(*settings["primary"], KEY.name)  # type: ignore[arg-type]
+    primary = RemoteServer(*settings["primary"], key.name_text)  # type: ignore[arg-type]
     zone = SecondaryZone(
         network,
         ORIGIN,
@@ -79,7 +83,7 @@ async def main(settings: dict[str, list[object]]) -> None:
         run=anyio.to_thread.run_sync,
     )
     server = DnsServer(network, [(host, port)], keyring={key.name: key})
-    transfers = TransferServer(zones, Acl.of([("127.0.0.0/8", KEY.name)]), journals={ORIGIN: journal})
+    transfers = TransferServer(zones, Acl.of([("127.0.0.0/8", key.name_text)]), journals={ORIGIN: journal})
     responder = Responder(zones)
     server.register_query(lambda octets, source, tcp: responder.respond(octets, over_tcp=tcp))
     server.register(transfers.handle, QUERY, AXFR)

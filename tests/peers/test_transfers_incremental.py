@@ -421,6 +421,7 @@ async def test_processes_killed_in_the_middle_lose_nothing() -> None:
             (ours.address, ours.port),
             (owner.address, owner.port),
             [(server.address, server.port) for server in public],
+            (KEY.name, KEY.algorithm, KEY.secret),
         )
 
     def kill_ours() -> None:
@@ -454,7 +455,7 @@ async def test_processes_killed_in_the_middle_lose_nothing() -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(watch)
                 # whole zones on their way: a little later each time, so that every stage is hit
-                for delay in (0.05, 0.3, 0.6):
+                for delay in (0.1, 0.4):
                     await anyio.sleep(delay)
                     await anyio.to_thread.run_sync(kill_ours)
                     await anyio.to_thread.run_sync(begin)
