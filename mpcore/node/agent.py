@@ -144,6 +144,7 @@ class AgentNode(AgentService):
             )
         self.server.register(NotifyReceiver(self.secondaries).handle, NOTIFY, SOA)
         self._inventories: dict[str, list[KeyInventoryEntry]] = {}
+        self._ballots: set[tuple[str, Ballot]] = set()  #: on their way, by recipient
         self._next_look: dict[str, float] = {}  #: peer -> when its key may be looked up again because of a message
         self.add_machine(_SDE, self._sde_timer)
 
@@ -505,9 +506,15 @@ class AgentNode(AgentService):
             await self._election_event(key, election.timer(name, now))
 
     def _broadcast(self, action: Broadcast) -> None:
+        """Send a ballot to each recipient, save those to whom the same one is still on its way.
+
+        An election repeats itself where it hears nothing; with everybody busy, repeating would keep them so.
+        """
         group = self.elections[action.ballot.group].group
         now = self.clock.now()
         for recipient in action.recipients:
+            if (recipient, action.ballot) in self._ballots:
+                continue
             message = Rfi(
                 originator_id=self.identity,
                 your_identity=recipient,
@@ -516,7 +523,14 @@ class AgentNode(AgentService):
                 time=rfc3339(now),
                 rfi_type=action.ballot.rfi_type,
             )
-            self.spawn(self.send_once, Send(recipient, message, self.new_distribution_id()))
+            self._ballots.add((recipient, action.ballot))
+            self.spawn(self._send_ballot, action.ballot, Send(recipient, message, self.new_distribution_id()))
+
+    async def _send_ballot(self, ballot: Ballot, send: Send) -> None:
+        try:
+            await self.send_once(send)
+        finally:
+            self._ballots.discard((send.recipient, ballot))
 
     def _leader_changed(self, action: LeaderChanged) -> None:
         leadership: Leadership | None = action.leadership
