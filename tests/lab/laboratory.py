@@ -65,7 +65,7 @@ _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
 
 PATIENCE = 30.0  #: seconds: a deadline for what usually takes a fraction of one
 _T = TypeVar("_T")
-_STEP = 0.02
+_FIRST_STEP, _LONGEST_STEP = 0.02, 0.5
 
 
 def eventually(look: Callable[[], _T], what: str, *, within: float = PATIENCE) -> _T:
@@ -74,6 +74,7 @@ def eventually(look: Callable[[], _T], what: str, *, within: float = PATIENCE) -
     A daemon that cannot be reached, or is not ready, is looked at again.
     """
     deadline = time.monotonic() + within
+    step = _FIRST_STEP
     last: object = None
     while True:
         try:
@@ -85,7 +86,8 @@ def eventually(look: Callable[[], _T], what: str, *, within: float = PATIENCE) -
             last = error
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within:g} s: {what}; last seen: {last!r}")
-        time.sleep(_STEP)
+        time.sleep(step)
+        step = min(1.2 * step, _LONGEST_STEP)
 
 
 # ------------------------------------------------------------------------------------------------------------- daemons
@@ -137,7 +139,7 @@ class Control:
                 return self._call("wait", transaction.id, level, within)  # type: ignore[no-any-return]
             except (ControlUnreachable, NotReadyError):
                 assert time.monotonic() < deadline, f"{self.daemon.name} is out of reach"
-                time.sleep(_STEP)
+                time.sleep(_FIRST_STEP)
 
 
 class Lab:
@@ -332,9 +334,9 @@ class Lab:
         signing = sum(provider.signs for provider in self.providers)
         return all(found == keys[0] for found in keys) and len(keys[0]) >= 2 * signing
 
-    def wait_until_settled(self) -> None:
+    def wait_until_settled(self, within: float = PATIENCE) -> None:
         """Until :meth:`settled`, and nothing waits in a queue, and there is a chain of trust to the zone."""
-        eventually(self.settled, "all agree on leader and keys")
+        eventually(self.settled, "all agree on leader and keys", within=within)
         eventually(lambda: not any(self.outbound()), "empty queues")
         eventually(
             lambda: records(self.layout.resolver, self.port, self.zone, "DS"), "DS records of the zone in its parent"
