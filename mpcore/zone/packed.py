@@ -31,6 +31,7 @@ __all__ = (
 _HEAD: Final = Struct("!HHHIH")  # pointer, type, class, TTL, RDATA length
 _ENTRY: Final = Struct("!HHI")
 _SINGLE: Final = Struct("!HHHI")
+_ONE: Final = Struct("!HHHIHHHIH")
 _POINTER: Final = 0xC00C
 _RRSIG: Final = 46
 
@@ -76,6 +77,11 @@ def pack_records(node: Mapping[int, tuple[int, list[bytes]]]) -> tuple[bytes, in
     :return: the packed node and the number of records in it.
     :raises RecordError: see :meth:`mpcore.zone.rrset.RRset.make`.
     """
+    if len(node) == 1:
+        ((rdtype, (ttl, rdatas)),) = node.items()
+        if len(rdatas) == 1 and rdtype != _RRSIG:
+            size = len(rdatas[0])
+            return _ONE.pack(1, rdtype, 1, 22 + size, _POINTER, rdtype, 1, ttl, size) + rdatas[0], 1
     parts = []
     total = 0
     for rdtype, (ttl, rdatas) in node.items():

@@ -336,6 +336,15 @@ class InboundAxfr:
                 if found is None:
                     found = names[target] = owners.read_name(octets, target)[0].lower()
                 owner = found
+            elif (
+                offset + 1 < size
+                and 0 < (length := octets[offset]) < 64
+                and octets[offset + length + 1 : offset + length + 3] == _POINTER
+                and 12 in names
+                and length + len(origin) < 255
+            ):  # one label below the apex, as most owners are
+                owner = names[start] = last = octets[offset : offset + length + 1].lower() + origin
+                offset += length + 3
             else:
                 owner, offset = owners.read_name(octets, offset)
                 owner = names[start] = owner.lower()

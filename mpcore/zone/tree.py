@@ -48,11 +48,19 @@ class Tree:
     @classmethod
     def build(cls, items: Sequence[tuple[bytes, bytes]]) -> Tree:
         """A tree of *items*, whose keys must be strictly ascending."""
-        leaves: list[tuple[bytes, _Node]] = []
-        for start, end in _spans(len(items), _FAN * 3 // 4):
-            keys, values = zip(*items[start:end], strict=True)
-            leaves.append((keys[0], _Leaf(keys, values)))
-        return cls(_raise(leaves))
+        return cls.of_columns([key for key, _ in items], [value for _, value in items])
+
+    @classmethod
+    def of_columns(cls, keys: Sequence[bytes], values: Sequence[bytes]) -> Tree:
+        """A tree of *keys*, which must be strictly ascending, and their *values*."""
+        return cls(
+            _raise(
+                [
+                    (keys[start], _Leaf(tuple(keys[start:end]), tuple(values[start:end])))
+                    for start, end in _spans(len(keys), _FAN * 3 // 4)
+                ]
+            )
+        )
 
     def get(self, key: bytes) -> bytes | None:
         """The value at *key*, or ``None``."""
