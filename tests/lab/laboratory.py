@@ -206,6 +206,10 @@ class Lab:
     def wait_until_up(self) -> None:
         """Until every daemon is ready."""
         self.wait_event(event="up")
+        self.read_layout()
+
+    def read_layout(self) -> None:
+        """Learn where everything is, once it is planned."""
         self.layout: Layout = read_layout(self.directory)
         self.zone = self.layout.zone
         self.port = self.layout.port
