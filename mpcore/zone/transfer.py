@@ -198,7 +198,6 @@ def _changes(deltas: Sequence[Delta], suffix: int) -> Iterator[tuple[bytes, byte
 
 def _stream(version: ZoneVersion) -> Iterator[tuple[bytes, bytes, int, int]]:
     """Runs of records in the order of a transfer: owner (its part in the zone, then a pointer), octets, span."""
-    suffix = len(version.origin)
     apex = version.packed_node(version.origin)
     assert apex is not None
     found = packed.find(apex, _SOA)
@@ -210,10 +209,8 @@ def _stream(version: ZoneVersion) -> Iterator[tuple[bytes, bytes, int, int]]:
         yield _POINTER, apex, first, start
     if end < len(apex):
         yield _POINTER, apex, end, len(apex)
-    nodes = version.nodes()
-    next(nodes)
-    for owner, blob in nodes:
-        yield owner[:-suffix] + _POINTER, blob, packed.start(blob), len(blob)
+    for labels, blob in version.names_below_apex():
+        yield labels + _POINTER, blob, 2 + 8 * (blob[0] << 8 | blob[1]), len(blob)
     yield _POINTER, apex, start, end
 
 

@@ -30,6 +30,7 @@ _CNAME: Final = 5
 _SOA: Final = 6
 _DNAME: Final = 39
 _RRSIG: Final = 46
+_LENGTHS: Final = [bytes((length,)) for length in range(64)]
 _RUN: Final = 8192  # keys sorted at a time, a few milliseconds
 _BESIDE_CNAME: Final = frozenset({_CNAME, 24, 25, 30, _RRSIG, 47})  # SIG, KEY, NXT, RRSIG, NSEC (RFC 4034; RFC 2181)
 
@@ -144,6 +145,15 @@ class ZoneVersion:
         origin = self.origin
         for key, before, after in self._tree.difference(other._tree):
             yield owners.owner_of_key(key, origin), before, after
+
+    def names_below_apex(self) -> Iterator[tuple[bytes, bytes]]:
+        """All names but the apex, each as its labels in front of the apex, with packed records, in canonical order."""
+        for key, blob in self._tree.items():
+            size = len(key) - 1
+            if 0 < size < 64 and key.find(b"\x00") == size and b"\x01" not in key:
+                yield _LENGTHS[size] + key[:-1], blob
+            elif key:
+                yield owners.owner_of_key(key, b""), blob
 
     def rrsets(self) -> Iterator[tuple[bytes, RRset]]:
         """All RRsets, owners in canonical order, types ascending."""
