@@ -37,6 +37,8 @@ _MAX_RECORD: Final = 400_000  # characters of one record
 _A: Final = 1
 _SOA: Final = 6
 _AAAA: Final = 28
+_NAMING_TYPES: Final = frozenset({24, 30, 46, 47, 50, 62})  # SIG, NXT, RRSIG, NSEC, NSEC3, CSYNC: RDATA names types
+_GENERIC_NAMES: Final = {type_text(number): f"TYPE{number}" for number in range(65280, 65535)}
 _ONE_NAME: Final = frozenset({2, 5, 12, 39})
 _SPECIAL: Final = re.compile(r'["();\\]')
 _PIECE: Final = re.compile(r'\\(?:[0-9]{3}|[^0-9])|"(?:[^"\\]|\\.)*"|[();]|[^\\"();]+')
@@ -75,8 +77,8 @@ def read_master_text(text: str, origin: str | bytes | None = None, *, file: str 
 def write_master_lines(version: ZoneVersion, generic_private: bool = True) -> Iterator[str]:
     """The records of a zone, one line each without line feed: the SOA, then all others in canonical order of owners.
 
-    :param generic_private: write types of the private range (65280 to 65534) in generic form, so that every name server
-        can read the text.
+    :param generic_private: write types of the private range (65280 to 65534) in generic form, also where RDATA names
+        them (RRSIG, NSEC and others), so that every name server can read the text.
     """
     yield record_text(version.origin, _SOA, version.soa.ttl, version.soa.rdatas[0])
     for owner, rrset in version.rrsets():
@@ -86,8 +88,16 @@ def write_master_lines(version: ZoneVersion, generic_private: bool = True) -> It
             name = owners.to_text(owner)
             for rdata in rrset.rdatas:
                 yield f"{name}\t{rrset.ttl}\tIN\tTYPE{rrset.rdtype}\t\\# {len(rdata)} {rdata.hex()}".rstrip()
+        elif generic_private and rrset.rdtype in _NAMING_TYPES:
+            yield from map(_generic_types, rrset.texts(owner))
         else:
             yield from rrset.texts(owner)
+
+
+def _generic_types(line: str) -> str:
+    """A line whose RDATA names types, with those of the private range in generic form."""
+    *head, rdata = line.split("\t")
+    return "\t".join([*head, " ".join([_GENERIC_NAMES.get(word, word) for word in rdata.split(" ")])])
 
 
 def write_master_text(version: ZoneVersion, generic_private: bool = True) -> str:

@@ -9,7 +9,13 @@ import pytest
 
 from mpcore.errors import MasterFileError, ZoneError
 from mpcore.zone import owners
-from mpcore.zone.masterfile import MAX_INCLUDE_DEPTH, read_master_file, read_master_text, write_master_text
+from mpcore.zone.masterfile import (
+    MAX_INCLUDE_DEPTH,
+    read_master_file,
+    read_master_text,
+    write_master_file,
+    write_master_text,
+)
 from mpcore.zone.rrset import RRset
 from mpcore.zone.version import ZoneVersion, diff
 
@@ -179,3 +185,22 @@ def test_include_is_bounded_and_its_faults_are_located(tmp_path: Path) -> None:
     assert caught.value.line == 2
     with pytest.raises(ZoneError):
         read_master_text(SOA, "no..name")
+
+
+def test_private_types_are_generic_where_rdata_names_them(tmp_path: Path) -> None:
+    text = (
+        "example. 60 IN SOA ns.example. host.example. 1 2 3 4 5\n"
+        "example. 60 IN NSEC hsync3.example. NS SOA RRSIG NSEC TYPE65285 TYPE65286\n"
+        "example. 60 IN RRSIG TYPE65285 15 1 60 20300101000000 20200101000000 1 hsync3. AAAA\n"
+        "example. 60 IN CSYNC 1 0 NS TYPE65324\n"
+    )
+    version = read_master_text(text)
+    lines = write_master_text(version).splitlines()
+    assert sorted(" ".join(line.split()) for line in lines) == sorted(text.splitlines())
+    path = tmp_path / "zone"
+    for _ in range(2):
+        write_master_file(path, version)
+        assert path.read_text() == write_master_text(version)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["zone"]
+    with pytest.raises(FileNotFoundError):
+        write_master_file(tmp_path / "missing" / "zone", version)
