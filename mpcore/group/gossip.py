@@ -59,7 +59,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("row", "with an unreadable time", "ignored"),
     ("row", "from its own member", "taken if later than the stored one, or if the member's clock was set back"),
     ("row", "passed on", "taken if later than the stored one and at most 300 s ahead of our clock"),
-    ("row", "from its own member, stored one passed on and ahead of our clock", "taken"),
+    ("row", "from its own member, stored one passed on and 60 s or more ahead of our clock", "taken"),
     ("election", "without a leader, or with one that is no voter", "reported as: the sender knows no leader"),
     ("election", "of a voter", "reported to the election, which decides; the table keeps none"),
     ("name", "of a member, not empty", "kept and passed on if its time is the earliest"),
@@ -217,7 +217,7 @@ class GossipTable:
             before = stored.row
             later = time > before.timestamp
             if direct and not later:
-                later = before.timestamp > now if not before.direct else self._set_back(before, time, now)
+                later = self._set_back(before, time, now) if before.direct else before.timestamp > now + _SKEW
             if not later:
                 return False
         states = {
