@@ -51,7 +51,7 @@ class Disk:
     def fail_at(self, commit: int, written: float = 1.0) -> None:
         """Let the power fail at a commit.
 
-        :param commit: as :attr:`commits` counts; 1 is the first.
+        :param commit: as :attr:`commits` counts; 1 is the first, 0 none.
         :param written: how much of what the commit writes reaches the disk, 0 to 1.  With less than 1 the commit is
             lost.
         """

@@ -165,6 +165,7 @@ async def _perform(world: World, watcher: Watcher, step: Step) -> None:
     await anyio.sleep(step.lasts)
     match step.verb:
         case "kill" | "power-cut":
+            world.daemon(who).disk.fail_at(0)
             await world.daemon(who).start()
         case "disk":
             world.daemon(who).disk.latency = (0.001, 0.005)
