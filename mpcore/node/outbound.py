@@ -14,7 +14,7 @@ from typing import Literal
 
 import anyio
 
-from mpcore.errors import DeliveryError, ExchangeError, RemoteError
+from mpcore.errors import DeliveryError, ExchangeError, PolicyError, RemoteError
 from mpcore.node.chunks import ChunkStore
 from mpcore.node.directory import Contact, Directory
 from mpcore.node.links import Links
@@ -88,9 +88,12 @@ class Outbound:
         return acknowledgement
 
     async def _exchange(self, contact: Contact, message: Message, distribution_id: str) -> Acknowledgement:
-        data = self._runtime.sealing.seal(
-            message.to_json(), self._key, contact.key, contact.identity, self._runtime.clock.now()
-        )
+        try:
+            data = self._runtime.sealing.seal(
+                message.to_json(), self._key, contact.key, contact.identity, self._runtime.clock.now()
+            )
+        except PolicyError as error:
+            raise DeliveryError(str(error)) from None
         request_id = self._runtime.random.getrandbits(16)
         async with AsyncExitStack() as stack:
             if self._by_query(message, len(data)):

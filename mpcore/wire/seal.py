@@ -38,8 +38,8 @@ __all__ = (
     "write_public_key",
 )
 
-MAX_SEALED: Final = 65536
-"""Most octets of a sealed payload that are looked at."""
+MAX_SEALED: Final = 1 << 20
+"""Most octets of a sealed payload; above 65 kB it must be fetched by its receiver."""
 
 MAX_HEADER: Final = 1024
 """Most octets of a JOSE header, as base64url text; the usual one has 480."""
@@ -232,7 +232,7 @@ def write_public_key(key: PublicKey) -> str:
 def seal(plaintext: bytes, sender: PrivateKey, recipient: PublicKey, recipient_identity: str, now: float) -> bytes:
     """*plaintext* encrypted for *recipient* and signed by *sender*.  Takes most of a millisecond of CPU.
 
-    :param plaintext: the message, not empty, about 27 kB at most.
+    :param plaintext: the message, not empty, about 440 kB at most; about 27 kB go with a DNS message.
     :param recipient_identity: goes into the header, where nobody reads it.
     :param now: Unix seconds; goes into the header, where nobody reads it.
     :raises PolicyError: it is empty, or the result would be longer than :data:`MAX_SEALED`.
