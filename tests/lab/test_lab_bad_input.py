@@ -90,6 +90,10 @@ def test_a_malformed_zone_file(tmp_path: Path, zone: str, line: int | None) -> N
     (event,) = [json.loads(text) for text in done.stdout.splitlines()]
     assert event["event"] == "failed"
     assert event["message"].startswith(f"{file}:{line}:" if line else f"{file}:"), event
+
+
+def test_a_missing_zone_file(tmp_path: Path) -> None:
+    """Named, with the exit status for it."""
     missing = lab_command("run", "--zone-file", str(tmp_path / "none"), "--state-dir", str(tmp_path / "lab"))
     assert missing.returncode == 2
     assert str(tmp_path / "none") in missing.stdout
