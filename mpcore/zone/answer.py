@@ -8,19 +8,25 @@ answer, no addresses beside MX or SRV.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from struct import Struct
 from typing import Final
+from weakref import WeakKeyDictionary, ref
 
 from mpcore.errors import RecordError, TsigError
 from mpcore.zone import _message, owners, packed, tsig
-from mpcore.zone.denial import CompactDenial, Denial, DenialChains, OnlineSignatures, Piece, is_hash_owner
+from mpcore.zone.denial import HASH_LABEL, CompactDenial, Denial, DenialChains, OnlineSignatures, Piece, is_hash_owner
 from mpcore.zone.version import ZoneVersion
 
-__all__ = ("MAX_CHAIN", "Responder")
+__all__ = ("KEPT_OCTETS", "MAX_CHAIN", "Responder")
 
 MAX_CHAIN: Final = 16
 """Most CNAME and DNAME steps that one answer follows."""
+
+KEPT_OCTETS: Final = 8 << 20
+"""About the most memory that a responder takes to remember answers, in octets."""
+
+_KEPT_OVERHEAD: Final = 500  # octets of an entry beside key and records
 
 _A: Final = 1
 _NS: Final = 2
@@ -82,6 +88,56 @@ class _Reply:
         self.proofs: set[tuple[bytes, int]] = set()  # owner and covered type of the proofs in the authority section
 
 
+class _KeptAnswer:
+    """An answer without what changes from query to query."""
+
+    __slots__ = ("counts", "flags", "records", "size", "version")
+
+    def __init__(self, version: ref[ZoneVersion], answer: bytes, end: int, extra: int) -> None:
+        self.version = version
+        self.flags = int.from_bytes(answer[2:4], "big") & 0x840F  # QR, AA, RCODE
+        self.records = answer[end : len(answer) - extra]
+        self.size = len(answer) - extra
+        additionals = int.from_bytes(answer[10:12], "big") - (1 if extra else 0)
+        self.counts = tuple([answer[4:10] + (additionals + opt).to_bytes(2, "big") for opt in (0, 1)])
+        """Without and with an OPT record."""
+
+
+class _Kept:
+    """Answers given of late, by question and DO bit; at most about :data:`KEPT_OCTETS` of them.
+
+    What is looked up again is kept, as far as there is room: when the younger half is full, the older half is dropped.
+    An answer of another version than the present one is never used.
+    """
+
+    __slots__ = ("_octets", "_old", "_young")
+
+    def __init__(self) -> None:
+        self._young: dict[bytes, _KeptAnswer] = {}
+        self._old: dict[bytes, _KeptAnswer] = {}
+        self._octets = 0
+
+    def find(self, key: bytes, version: ZoneVersion) -> _KeptAnswer | None:
+        kept = self._young.get(key)
+        if kept is None:
+            kept = self._old.get(key)
+            if kept is None:
+                return None
+            self._put(key, kept)
+        return kept if kept.version() is version else None
+
+    def keep(self, key: bytes, version: ZoneVersion, answer: bytes, end: int, extra: int) -> None:
+        self._put(key, _KeptAnswer(ref(version), answer, end, extra))
+
+    def _put(self, key: bytes, kept: _KeptAnswer) -> None:
+        if key not in self._young:
+            self._octets += len(key) + len(kept.records) + _KEPT_OVERHEAD
+            if self._octets > KEPT_OCTETS // 2:
+                self._old, self._young = self._young, {}
+                self._octets = 0
+        self._young[key] = kept
+
+
 class Responder:
     """Answers queries from a set of zones.
 
@@ -95,6 +151,8 @@ class Responder:
         self._zones = zones
         self._online = online
         self._denials = DenialChains()
+        self._negatives: WeakKeyDictionary[ZoneVersion, tuple[list[Piece], list[Piece]]] = WeakKeyDictionary()
+        self._kept = _Kept()
 
     def respond(self, query: bytes, *, over_tcp: bool, udp_limit: int = 1232) -> bytes:
         """The answer to a query.
@@ -168,6 +226,13 @@ class Responder:
         version = zone[0]
         if version is None:
             return fail(_SERVFAIL, _EDE_NOT_READY)
+        opt = _OPT_NONE if not edns else _OPT_DO if dnssec else _OPT_PLAIN
+        key = question.lower() + b"\x01" if dnssec else question.lower()
+        kept = self._kept.find(key, version)
+        if kept is not None and kept.size + len(opt) <= limit:
+            head = (ident << 16 | echo | kept.flags).to_bytes(4, "big")
+            return b"".join((head, kept.counts[edns], question, kept.records, opt))
+        keep = key if qtype not in (_ANY, _IXFR) and self._online is None else None
         if qtype == _IXFR:
             if qname != version.origin:
                 return fail(_NOTAUTH)  # RFC 5936, section 2.2.1
@@ -176,21 +241,32 @@ class Responder:
         search = _Search(
             version,
             qtype,
-            self._find_denial,
+            self,
             dnssec=dnssec,
             compact=bool(edns_flags & _COMPACT_OK),
             over_tcp=over_tcp,
         )
         search.run(qname)
-        opt = (_OPT_DO if dnssec else _OPT_PLAIN) if edns else b""
         if search.reply.compact and edns_flags & _COMPACT_OK:
             opt = _OPT_COMPACT
-        return _assemble(ident, echo, question, qname, search.reply, opt, limit)
+        answer, whole = _assemble(ident, echo, question, qname, search.reply, opt, limit)
+        if whole and keep is not None:
+            self._kept.keep(keep, version, answer, end, len(opt))
+        return answer
 
-    def _find_denial(self, version: ZoneVersion) -> Denial | None:
+    def denial(self, version: ZoneVersion) -> Denial | None:
+        """How a version proves that something is not there; ``None`` if it does not."""
         if self._online is not None:
             return CompactDenial(version, self._online)
         return self._denials.find(version)
+
+    def negative(self, version: ZoneVersion, dnssec: bool) -> list[Piece]:
+        """The SOA of a negative answer, its TTL that of the answer (RFC 2308, section 3; RFC 9077)."""
+        both = self._negatives.get(version)
+        if both is None:
+            plain = list(_negative(version, packed.find))
+            both = self._negatives[version] = plain, plain + list(_negative(version, packed.signatures))
+        return both[dnssec]
 
     def _zone_for(self, qname: bytes, qtype: int) -> tuple[ZoneVersion | None] | None:
         """The closest zone at or above a name; for DS the parent's (RFC 4035, section 3.1.4.1), if it is here."""
@@ -256,6 +332,7 @@ def _opt(rcode: int, dnssec: bool, ede: int = -1) -> bytes:
     return _OPT_FIXED.pack(_OPT, 1232, rcode >> 4, 0, 0x8000 if dnssec else 0, len(options)) + options
 
 
+_OPT_NONE: Final = b""
 _OPT_PLAIN: Final = _opt(0, False)
 _OPT_DO: Final = _opt(0, True)
 _OPT_COMPACT: Final = _OPT_DO[:7] + b"\xc0" + _OPT_DO[8:]
@@ -267,17 +344,17 @@ _OPT_COMPACT: Final = _OPT_DO[:7] + b"\xc0" + _OPT_DO[8:]
 class _Search:
     """RFC 1034, section 4.3.2, from step 3 on, within one zone; the result is :attr:`reply`.
 
-    :param denial: finds how the zone proves that something is not there; asked only if *dnssec*.
+    :param responder: knows how the zone proves that something is not there; asked only if *dnssec*.
     :param compact: the client takes NXDOMAIN with compact denial (RFC 9824, section 5.1).
     """
 
-    __slots__ = ("_denial", "_find_denial", "compact", "dnssec", "over_tcp", "qtype", "reply", "version")
+    __slots__ = ("_asked", "_denial", "_responder", "compact", "dnssec", "over_tcp", "qtype", "reply", "version")
 
     def __init__(
         self,
         version: ZoneVersion,
         qtype: int,
-        find_denial: Callable[[ZoneVersion], Denial | None],
+        responder: Responder,
         *,
         dnssec: bool,
         compact: bool,
@@ -286,15 +363,16 @@ class _Search:
         self.version, self.qtype = version, qtype
         self.dnssec, self.compact, self.over_tcp = dnssec, compact, over_tcp
         self.reply = _Reply()
-        self._find_denial: Callable[[ZoneVersion], Denial | None] | None = find_denial if dnssec else None
+        self._responder = responder
+        self._asked = not dnssec
         self._denial: Denial | None = None
 
     @property
     def denial(self) -> Denial | None:
         """How the zone proves denial, if the client wants to know."""
-        if self._find_denial is not None:
-            self._denial = self._find_denial(self.version)
-            self._find_denial = None
+        if not self._asked:
+            self._asked = True
+            self._denial = self._responder.denial(self.version)
             self.reply.compact = isinstance(self._denial, CompactDenial)
         return self._denial
 
@@ -326,18 +404,19 @@ class _Search:
         hidden = blob is not None and _NSEC3 in held and is_hash_owner(held)
         if blob is not None and not hidden:
             return self._from_node(name, name, blob)
-        if self._has_below(name) if hidden else version.exists(name):
+        exists, encloser, blob, has_wildcard = version.miss(name)
+        if exists and not (hidden and not self._has_below(name)):
             self._deny(name, name, None)
             return None
-        encloser = owners.parent(name) if hidden else version.closest_encloser(name)
-        blob = version.packed_node(encloser)
-        if blob is not None and is_hash_owner(packed.types(blob)) and not self._has_below(encloser):
+        if encloser[0] == HASH_LABEL and self._is_hidden(encloser):
+            # An owner of NSEC3 records is no closest encloser; it is one label below the apex.
             encloser = owners.parent(encloser)
-        wildcard = owners.wildcard_below(encloser)
-        blob = version.packed_node(wildcard)
-        if blob is not None:
-            return self._from_node(name, wildcard, blob)
-        if version.exists(wildcard):
+            blob = version.packed_node(owners.wildcard_below(encloser))
+            has_wildcard = version.exists(owners.wildcard_below(encloser))
+        if has_wildcard:
+            wildcard = owners.wildcard_below(encloser)
+            if blob is not None:
+                return self._from_node(name, wildcard, blob)
             self._deny(name, wildcard, None)
             return None
         self._negative()
@@ -347,6 +426,11 @@ class _Search:
         if not self.reply.compact or self.compact:
             self.reply.rcode = _NXDOMAIN
         return None
+
+    def _is_hidden(self, name: bytes) -> bool:
+        """Whether *name* is there only as the owner of NSEC3 records (RFC 5155, section 7.2.8)."""
+        blob = self.version.packed_node(name)
+        return blob is not None and is_hash_owner(packed.types(blob)) and not self._has_below(name)
 
     def _has_below(self, name: bytes) -> bool:
         """Whether there is a name below *name*."""
@@ -443,24 +527,7 @@ class _Search:
             self._prove(self.denial.no_data(name, source, blob))
 
     def _negative(self) -> None:
-        """The SOA of a negative answer, its TTL that of the answer (RFC 2308, section 3; RFC 9077)."""
-        version = self.version
-        blob = version.packed_node(version.origin)
-        assert blob is not None
-        ttl = version.minimum.to_bytes(4, "big")
-        spans = [packed.find(blob, _SOA)]
-        if self.dnssec:
-            spans.append(packed.signatures(blob, _SOA))
-        for span in spans:
-            if span is not None:
-                number, start, end = span
-                octets = b"".join(
-                    [
-                        b"\xc0\x0c" + blob[first : first + 4] + ttl + blob[first + 8 : stop]
-                        for first, stop in packed.records(blob, start, end)
-                    ]
-                )
-                self.reply.authority.append((version.origin, octets, number))
+        self.reply.authority += self._responder.negative(self.version, self.dnssec)
 
     def _prove(self, pieces: Iterable[Piece]) -> None:
         """Add the records of a proof that are not there yet."""
@@ -470,6 +537,18 @@ class _Search:
             if key not in reply.proofs:
                 reply.proofs.add(key)
                 reply.authority.append((owner, octets, number))
+
+
+def _negative(version: ZoneVersion, select: Callable[[bytes, int], tuple[int, int, int] | None]) -> Iterator[Piece]:
+    """The SOA, or its signatures, with the TTL of negative answers."""
+    blob = version.packed_node(version.origin)
+    assert blob is not None
+    span = select(blob, _SOA)
+    if span is not None:
+        ttl = version.minimum.to_bytes(4, "big")
+        records = packed.records(blob, span[1], span[2])
+        octets = [b"\xc0\x0c" + blob[first : first + 4] + ttl + blob[first + 8 : stop] for first, stop in records]
+        yield version.origin, b"".join(octets), span[0]
 
 
 def _add(section: list[Piece], owner: bytes, blob: bytes, rdtype: int, dnssec: bool) -> bool:
@@ -490,7 +569,10 @@ def _add(section: list[Piece], owner: bytes, blob: bytes, rdtype: int, dnssec: b
 # -- writing it ----------------------------------------------------------------------------------------------------
 
 
-def _assemble(ident: int, echo: int, question: bytes, qname: bytes, reply: _Reply, opt: bytes, limit: int) -> bytes:
+def _assemble(
+    ident: int, echo: int, question: bytes, qname: bytes, reply: _Reply, opt: bytes, limit: int
+) -> tuple[bytes, bool]:
+    """The message, and whether it is the one for every limit that it fits in."""
     flags = echo | reply.rcode
     if reply.authoritative:
         flags |= 0x0400
@@ -501,15 +583,16 @@ def _assemble(ident: int, echo: int, question: bytes, qname: bytes, reply: _Repl
         additional = additional + reply.optional
     sections = (reply.answer, reply.authority, additional)
     body = _render(sections, question, qname, compress=False)
-    if len(body) + 12 > room:
+    whole = len(body) + 12 <= room
+    if not whole:
         body = _render(sections, question, qname, compress=True)
         if len(body) + 12 > room and reply.optional:
             additional = reply.additional
             body = _render((reply.answer, reply.authority, additional), question, qname, compress=True)
         if len(body) + 12 > room:
-            return _message.HEADER.pack(ident, flags | 0x0200, 1, 0, 0, extra) + question + opt
+            return _message.HEADER.pack(ident, flags | 0x0200, 1, 0, 0, extra) + question + opt, False
     counts = [sum([piece[2] for piece in section]) for section in (reply.answer, reply.authority, additional)]
-    return _message.HEADER.pack(ident, flags, 1, counts[0], counts[1], counts[2] + extra) + body + opt
+    return _message.HEADER.pack(ident, flags, 1, counts[0], counts[1], counts[2] + extra) + body + opt, whole
 
 
 def _render(sections: tuple[list[Piece], ...], question: bytes, qname: bytes, *, compress: bool) -> bytes:

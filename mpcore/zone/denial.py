@@ -30,6 +30,7 @@ from mpcore.zone.rrset import RRset
 from mpcore.zone.version import ZoneVersion
 
 __all__ = (
+    "HASH_LABEL",
     "MAX_ITERATIONS",
     "CompactDenial",
     "Denial",
@@ -48,6 +49,9 @@ MAX_ITERATIONS: Final = 2500
 """Most NSEC3 iterations that answers are made with: the largest number that RFC 5155, section 10.3, ever allowed.
 RFC 9276 asks signers for none; a chain with more than this costs too much for each answer and is not used."""
 
+HASH_LABEL: Final = 32
+"""Length of the first label of an owner of NSEC3 records: 20 octets of SHA-1 in base32hex."""
+
 Piece: TypeAlias = tuple[bytes, bytes, int]
 """Owner, records in the form of :mod:`mpcore.zone.packed`, their number."""
 
@@ -62,7 +66,6 @@ _NSEC3: Final = 50
 _NSEC3PARAM: Final = 51
 _NXNAME: Final = 128
 _HASH_ONLY: Final = frozenset({_RRSIG, _NSEC3})
-_HASH_LABEL: Final = 32  # 20 octets of SHA-1 in base32hex
 
 
 class Denial(ABC):
@@ -122,7 +125,11 @@ class NsecDenial(Denial):
         return _pieces(cut, blob, _NSEC)
 
     def _around(self, name: bytes) -> Iterator[Piece]:
-        owner = self.version.covering(name)
+        owner, found = self.version.at_or_before(name)
+        if packed.find(found, _NSEC) is not None:
+            yield from _pieces(owner, found, _NSEC)
+            return
+        owner = self.version.covering(name)  # glue and the like have none
         blob = self.version.packed_node(owner)
         if blob is not None:
             yield from _pieces(owner, blob, _NSEC)
@@ -393,7 +400,7 @@ def _below(encloser: bytes, name: bytes) -> bytes:
 
 
 def _could_be_hash(owner: bytes, origin: bytes) -> bool:
-    return owner[0] == _HASH_LABEL and len(owner) == _HASH_LABEL + 1 + len(origin)
+    return owner[0] == HASH_LABEL and len(owner) == HASH_LABEL + 1 + len(origin)
 
 
 def _parameters(iterations: int, salt: bytes) -> bytes:

@@ -201,6 +201,40 @@ class ZoneVersion:
             owner = owners.parent(owner)
         return owner
 
+    def miss(self, owner: bytes) -> tuple[bool, bytes, bytes | None, bool]:
+        """What an answer about a name without records depends on, found at one go.
+
+        :return: whether *owner* exists all the same (an empty non-terminal); the closest encloser; the packed records
+            of the wildcard below that; whether that wildcard exists.
+        :raises ZoneError: *owner* is outside the zone.
+        """
+        key = self._require(owner)
+        tree = self._tree
+        after = tree.ceiling(key)
+        if after is not None and after[0].startswith(key):
+            return True, owner, None, False
+        # As in closest_encloser(): an existing ancestor is one of a neighbour too.
+        best = 0 if after is None else _common_octets(key, after[0])
+        before = tree.floor(key)
+        if before is not None:
+            best = max(best, _common_octets(key, before[0]))
+        for _ in range(key.count(b"\x00", best)):
+            owner = owner[owner[0] + 1 :]
+        wildcard = key[:best] + b"*\x00"
+        after = tree.ceiling(wildcard)
+        if after is None or not after[0].startswith(wildcard):
+            return False, owner, None, False
+        return False, owner, after[1] if after[0] == wildcard else None, True
+
+    def at_or_before(self, owner: bytes) -> tuple[bytes, bytes]:
+        """The last name with records that is *owner* or before it in canonical order, and its packed records.
+
+        :raises ZoneError: *owner* is outside the zone.
+        """
+        entry = self._tree.floor(self._require(owner))
+        assert entry is not None  # the apex has the least key
+        return owners.owner_of_key(entry[0], self.origin), entry[1]
+
     # -- zone cuts and order -----------------------------------------------------------------------------------------
 
     def delegation_of(self, owner: bytes) -> bytes | None:
@@ -527,6 +561,14 @@ def _common_labels(left: bytes, right: bytes) -> int:
             break
         count += 1
     return count
+
+
+def _common_octets(left: bytes, right: bytes) -> int:
+    """Octets of the whole labels that two sort keys have in common."""
+    position = 0
+    while (end := left.find(b"\x00", position) + 1) and left[position:end] == right[position:end]:
+        position = end
+    return position
 
 
 def diff(old: ZoneVersion, new: ZoneVersion) -> list[Difference]:

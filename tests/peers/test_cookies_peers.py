@@ -24,7 +24,8 @@ class BindWithCookies(Bind):
     def configure(self) -> list[str]:
         command = super().configure()
         path = self.directory / "conf"
-        options = f'cookie-algorithm siphash24; cookie-secret "{SECRET.hex()}"; answer-cookie yes; require-server-cookie yes; '
+        options = f'cookie-algorithm siphash24; cookie-secret "{SECRET.hex()}"; answer-cookie yes; '
+        options += "require-server-cookie yes; "
         path.write_text(path.read_text().replace("options { ", "options { " + options, 1))
         return command
 
