@@ -364,6 +364,8 @@ class AgentNode(AgentService):
         now = self.clock.now()
         await self._own_states(now)
         await self._evaluate(self.gossip.groups, now)
+        if action.new == "OPERATIONAL" and action.old in ("DEGRADED", "INTERRUPTED"):
+            await self.recipient_ready(action.identity)  # what waits for it need not wait for its back-off
 
     async def _discover(self, action: Discover) -> None:
         peer = self.machines.get(action.identity)

@@ -19,7 +19,12 @@ import anyio.lowlevel
 
 from mpcore.errors import StoreError
 
-__all__ = ("Disk",)
+__all__ = ("Disk", "PowerFailure")
+
+
+class PowerFailure(BaseException):
+    """The daemon that was writing is gone; nothing of it may go on, so this is no error that it could handle."""
+
 
 _COMMIT = "_commit"
 _FILE = "state.sqlite3"
@@ -98,7 +103,7 @@ class Disk:
         self._fail_at = None
         self._dead = life
         self._on_failure()
-        raise StoreError("the power failed")
+        raise PowerFailure
 
     def _files(self) -> dict[str, bytes]:
         found = {}

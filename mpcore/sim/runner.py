@@ -11,6 +11,7 @@ import anyio
 
 from mpcore.control.models import ChangeRequest, Event
 from mpcore.errors import LocalError
+from mpcore.sim.disk import PowerFailure
 from mpcore.sim.faults import Delay, Fault, Faults, Flap, Loss, OneWay, Partition, Pause, Repeat, Slow
 from mpcore.sim.invariants import Breach, Watcher
 from mpcore.sim.scenario import Scenario, Step, chaos_steps
@@ -59,13 +60,13 @@ def play(
     seed: int,
     *,
     sink: Callable[[str], None] | None = None,
-    recorder: Callable[[Daemon, Event], None] | None = None,
+    recorder: Callable[[Daemon, Event | None], None] | None = None,
     watcher: Watcher | None = None,
 ) -> Result:
     """Play *scenario* with *seed*.
 
     :param sink: called with every line of the trace.
-    :param recorder: called with every event of the daemons' event streams.
+    :param recorder: see :func:`mpcore.sim.world.simulate`.
     :param watcher: watches the invariants.
     """
     trace, eyes = Trace(sink), watcher or Watcher()
@@ -187,6 +188,8 @@ async def _change(world: World, provider: str, operation: str, record: str) -> N
         request = ChangeRequest.model_validate({"operation": operation, "record": record})
         with anyio.move_on_after(30):
             await daemon.node.change(zone, request)
+    except PowerFailure:
+        world.trace.event(daemon.name, "change-failed", reason="the power failed")
     except LocalError as error:
         world.trace.event(daemon.name, "change-failed", reason=str(error))
 

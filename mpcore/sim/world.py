@@ -25,7 +25,9 @@ import dns.name
 import dns.rdata
 import dns.rrset
 from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import BaseModel
 
+from mpcore.control.events import EventLog
 from mpcore.control.models import Event
 from mpcore.errors import MpError
 from mpcore.names import ZoneName
@@ -59,7 +61,7 @@ from mpcore.signer.keys import Algorithm, dump_pem, generate_private_key
 from mpcore.sim import loop
 from mpcore.sim.clock import HostClock
 from mpcore.sim.directory import TableResolver, table
-from mpcore.sim.disk import Disk
+from mpcore.sim.disk import Disk, PowerFailure
 from mpcore.sim.faults import Faults, Weather
 from mpcore.sim.network import HostNetwork, SimNetwork
 from mpcore.sim.sealing import PlainSealing, RecordedSealing
@@ -216,6 +218,20 @@ class _Tapped:
         await self._stream.aclose()
 
 
+class _RecordedEvents(EventLog):
+    """An event log that reports every event.  There is no task for it: a run is the same with and without."""
+
+    def __init__(self, report: Callable[[Event], None], clock: HostClock) -> None:
+        super().__init__(start=int(clock.now() * 1000))
+        self._report = report
+
+    def publish(self, kind: str, subject: str, data: BaseModel | Mapping[str, Any], now: float) -> int:
+        number = super().publish(kind, subject, data, now)
+        plain = data.model_dump(mode="json") if isinstance(data, BaseModel) else dict(data)
+        self._report(Event.model_validate({"id": number, "time": now, "kind": kind, "subject": subject, "data": plain}))
+        return number
+
+
 class Daemon:
     """One simulated daemon.
 
@@ -264,6 +280,8 @@ class Daemon:
         self.world.trace.event(self.name, "killed", commits=self.disk.commits)
         self.world.network.cut(self.address)
         self.world.observer.ended(self)
+        if self.world.recorder is not None:
+            self.world.recorder(self, None)
         self._scope.cancel()
 
     async def _live(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -285,6 +303,8 @@ class Daemon:
         settings = self._settings.model_copy(update={"state_dir": self.disk.directory})
         node: Any = world.observer.node_class(self.role)(settings, runtime)
         node.daemon = self
+        if world.recorder is not None:
+            node.event_log = _RecordedEvents(partial(world.recorder, self), self.clock)
         self.node = node
         world.trace.event(self.name, "started", life=self.lives)
         self._scope = anyio.CancelScope()
@@ -294,25 +314,22 @@ class Daemon:
                 async with anyio.create_task_group() as tasks:
                     await tasks.start(node.run)
                     world.observer.started(self)
+                    if world.recorder is not None:
+                        world.recorder(self, Event(id=0, time=self.clock.now(), kind="gap"))
                     task_status.started()
                     told = True
-                    if world.recorder is not None:
-                        await self._record(node, world.recorder)
         except* MpError as errors:
             if self.node is node:
                 raise
             _logger.debug("%s died: %r", self.name, errors)
+        except* PowerFailure:
+            _logger.debug("%s died of a power failure", self.name)
         finally:
             if self.node is node:
                 self.node = None
             self._over.set()
         if not told:
             task_status.started()
-
-    async def _record(self, node: Node, recorder: Callable[[Daemon, Event], None]) -> None:
-        recorder(self, Event(id=0, time=self.clock.now(), kind="gap"))
-        async for event in node.events(None):
-            recorder(self, event)
 
     def disk_executor(self) -> Callable[..., Any]:
         """The executor of a new life."""
@@ -348,7 +365,7 @@ class World:
         trace: Trace,
         faults: Faults,
         observer: Observer,
-        recorder: Callable[[Daemon, Event], None] | None = None,
+        recorder: Callable[[Daemon, Event | None], None] | None = None,
     ) -> None:
         self.recorder = recorder
         self.plan, self.random, self.directory, self.tasks = plan, random, directory, tasks
@@ -604,7 +621,7 @@ def simulate(
     observer: Observer | None = None,
     faults: Faults | None = None,
     trace: Trace | None = None,
-    recorder: Callable[[Daemon, Event], None] | None = None,
+    recorder: Callable[[Daemon, Event | None], None] | None = None,
     start: bool = True,
 ) -> T:
     """Run a simulation and return what *main* returns.
@@ -612,7 +629,8 @@ def simulate(
     :param main: makes things happen; the simulation ends when it returns.
     :param seed: everything random comes from it.
     :param observer: checks invariants; ``None``: nobody does.
-    :param recorder: called with every event of every daemon's event stream; without, there are none.
+    :param recorder: called with every event of every daemon's event stream, ``gap`` at the beginning of a life, and
+        ``None`` at its end.  Without it no events are made.
     :param start: start all daemons before *main* is called.
     """
     from mpcore.sim.invariants import Watcher
