@@ -209,8 +209,9 @@ def _stream(version: ZoneVersion) -> Iterator[tuple[bytes, bytes, int, int]]:
         yield _POINTER, apex, first, start
     if end < len(apex):
         yield _POINTER, apex, end, len(apex)
-    for labels, blob in version.names_below_apex():
-        yield labels + _POINTER, blob, 2 + 8 * (blob[0] << 8 | blob[1]), len(blob)
+    for names in version.names_below_apex():
+        for labels, blob in names:
+            yield labels + _POINTER, blob, 2 + 8 * (blob[0] << 8 | blob[1]), len(blob)
     yield _POINTER, apex, start, end
 
 

@@ -99,6 +99,11 @@ class Tree:
         for leaf in _leaves(self._root):
             yield from leaf.keys
 
+    def leaves(self) -> Iterator[tuple[tuple[bytes, ...], tuple[bytes, ...]]]:
+        """Keys and values of each leaf, in ascending order; up to 128 of them."""
+        for leaf in _leaves(self._root):
+            yield leaf.keys, leaf.values
+
     def __len__(self) -> int:
         return sum(len(leaf.keys) for leaf in _leaves(self._root))
 

@@ -146,14 +146,23 @@ class ZoneVersion:
         for key, before, after in self._tree.difference(other._tree):
             yield owners.owner_of_key(key, origin), before, after
 
-    def names_below_apex(self) -> Iterator[tuple[bytes, bytes]]:
-        """All names but the apex, each as its labels in front of the apex, with packed records, in canonical order."""
-        for key, blob in self._tree.items():
-            size = len(key) - 1
-            if 0 < size < 64 and key.find(b"\x00") == size and b"\x01" not in key:
-                yield _LENGTHS[size] + key[:-1], blob
-            elif key:
-                yield owners.owner_of_key(key, b""), blob
+    def names_below_apex(self) -> Iterator[list[tuple[bytes, bytes]]]:
+        """All names but the apex, each as its labels in front of the apex, with packed records, in canonical order.
+
+        They come in lists of up to 128, which is faster than one by one.
+        """
+        lengths, find, owner_of_key = _LENGTHS, bytes.find, owners.owner_of_key
+        for keys, blobs in self._tree.leaves():
+            yield [
+                (
+                    lengths[len(key) - 1] + key[:-1]
+                    if len(key) < 65 and find(key, b"\x00") == len(key) - 1 and b"\x01" not in key
+                    else owner_of_key(key, b""),
+                    blob,
+                )
+                for key, blob in zip(keys, blobs, strict=True)
+                if key
+            ]
 
     def rrsets(self) -> Iterator[tuple[bytes, RRset]]:
         """All RRsets, owners in canonical order, types ascending."""
