@@ -96,7 +96,8 @@ class CockpitApp(App[int]):
 
     CSS = """
     Screen { background: $background; layers: base; }
-    .heading { color: $text-primary; text-style: bold; height: 1; background: $boost; padding: 0 1; }
+    .heading { color: $text-primary; text-style: bold; height: 1; width: 100%; background: $boost; padding: 0 1; }
+    CommandPalette SearchIcon { display: none; }
     .subject { height: auto; max-height: 3; padding: 0 1; }
     Footer { background: $panel; }
     """
@@ -210,6 +211,12 @@ class CockpitApp(App[int]):
                 self.notify(text, severity="error", timeout=15, markup=False)
 
     # -- going places
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What is about the fleet is offered where the fleet is shown."""
+        if action in ("help", "filter", "add", "delete", "context", "go", "leave"):
+            return isinstance(self.screen, FleetScreen)
+        return super().check_action(action, parameters)
 
     _SCREENS: ClassVar[dict[str, type[FleetScreen]]] = {
         "fleet": OverviewScreen,

@@ -24,19 +24,21 @@ async def follow(context: Context, role: RoleName, tell: Callable[[Entry], None]
     :param clock: Unix seconds.
     """
     client = ControlClient(context.socket(role))
-    pause = _FIRST_PAUSE
+    pause, told = _FIRST_PAUSE, ""
     while True:
         try:
             snapshot = await client.snapshot()
             tell(Entry(at=clock(), context=context.name, role=role, snapshot=snapshot))
-            pause = _FIRST_PAUSE
+            pause, told = _FIRST_PAUSE, ""
             async with aclosing(client.events(snapshot.event_id)) as events:
                 async for event in events:
                     tell(Entry(at=clock(), context=context.name, role=role, event=event))
                     if event.kind == "gap":
                         break
         except (MpError, TimeoutError) as error:
-            tell(Entry(at=clock(), context=context.name, role=role, down=str(error)))
+            if str(error) != told:
+                told = str(error)
+                tell(Entry(at=clock(), context=context.name, role=role, down=told or type(error).__name__))
             await anyio.sleep(pause)
             pause = min(2 * pause, _LAST_PAUSE)
 

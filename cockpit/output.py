@@ -94,7 +94,7 @@ class Lines:
 class Result:
     """What a command found out.
 
-    :param data: for machines: a model, a list of models, or plain JSON data.
+    :param data: for machines: a model, a list of models, or plain JSON data; ``None``: nothing.
     :param blocks: the same for people.
     :param code: how it went.
     :param note: a remark for standard error, in both formats.
@@ -140,6 +140,8 @@ class Writer:
     def result(self, result: Result, *, compact: bool = False) -> None:
         """Write one result; its note goes to standard error."""
         if self.output == "json":
+            if result.data is None:
+                return
             self.write(json.dumps(_plain(result.data), indent=None if compact else 2, ensure_ascii=False) + "\n")
         else:
             self.write(render(result.blocks))

@@ -1,7 +1,8 @@
 """Settings of the screens: a file of the user, overridden by the environment.
 
 The file is ``cockpit.yaml`` in the user's configuration directory for ``mpdnssec`` (``~/.config/mpdnssec`` on Linux);
-an environment variable is the name of a setting in capitals after ``MPCOCKPIT_``.  Loading this module is slow: only the
+an environment variable is the name of a setting in capitals after ``MPCOCKPIT_``.  Loading this module is slow:
+only the
 screens do.
 """
 

@@ -27,9 +27,13 @@ def _run(session: Session, values: Values, writer: Writer) -> int:
 
 
 def _version(session: Session, values: Values, writer: Writer) -> int:
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
 
-    number = version("multi-provider-dnssec")
+    try:
+        number = installed("multi-provider-dnssec")
+    except PackageNotFoundError:
+        number = "unknown"
     writer.result(Result({"version": number}, [Lines([f"mpcockpit {number}"])]))
     return ExitCode.DONE
 

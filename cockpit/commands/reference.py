@@ -31,12 +31,14 @@ Standard output is data, standard error is narration.
 | 4 | it would change something (`--expect-no-changes`) |
 | 130 | interrupted |
 
-The JSON shapes are those of the control API (`GET /v1/openapi.json` at any daemon); members are added, never renamed. Times are
+The JSON shapes are those of the control API (`GET /v1/openapi.json` at any daemon); members are added, never
+renamed. Times are
 Unix seconds.
 
 ## Scripts
 
-`mpcockpit run FILE` runs command lines from a file, without the program's name, and stops at the first that fails; its exit
+`mpcockpit run FILE` runs command lines from a file, without the program's name, and stops at the first that fails;
+its exit
 code is the script's. A line that begins with `-` may fail. `#` begins a comment.
 
 ```
@@ -47,7 +49,8 @@ zone addrr customer.example. 'customer.example. 300 IN NS ns2.alpha.example.' --
 zone addrr customer.example. 'customer.example. 300 IN NS ns2.alpha.example.' --expect-no-changes
 ```
 
-A change that is dangerous asks for the name of the zone when it is typed at a terminal; a script has named the zone in the
+A change that is dangerous asks for the name of the zone when it is typed at a terminal; a script has named the
+zone in the
 command already. `--confirm ZONE` answers beforehand.
 """
 
@@ -82,6 +85,6 @@ def _meaning(parameter: Parameter) -> str:
     words = parameter.help
     if parameter.choices:
         words += f" One of {', '.join(parameter.choices)}."
-    if parameter.default not in (None, False) and not parameter.positional:
+    if parameter.default not in (None, False) and not parameter.positional and "unless given" not in words:
         words += f" Default: {parameter.default}."
     return words

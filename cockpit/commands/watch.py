@@ -39,8 +39,6 @@ async def _watch(session: Session, values: Values, emit: Emit) -> ExitCode:
     def tell(entry: Entry) -> None:
         nonlocal model, shown
         counted, model = model.counted, reduce(model, entry)
-        if entry.snapshot is not None and not values["snapshots"]:
-            return
         if values["kind"] is not None and (entry.event is None or entry.event.kind != values["kind"]):
             return
         lines = [
@@ -49,8 +47,10 @@ async def _watch(session: Session, values: Values, emit: Emit) -> ExitCode:
             if line.number >= counted
         ]
         if not enough.is_set():
-            emit(Result(entry.model_dump(mode="json", exclude_none=True), [Lines(lines)] if lines else []))
-            shown += 1
+            hidden = entry.snapshot is not None and not values["snapshots"]
+            data = None if hidden else entry.model_dump(mode="json", exclude_none=True)
+            emit(Result(data, [Lines(lines)] if lines else []))
+            shown += not hidden
             if values["count"] is not None and shown >= values["count"]:
                 enough.set()
 

@@ -11,7 +11,7 @@ from cockpit.commands.transactions import TIMEOUT, WAIT, transaction_result, wai
 from cockpit.contexts import RoleName
 from cockpit.output import ExitCode, Lines, Result, Table, age, narrate, printable, short_record
 from cockpit.session import Session
-from mpcore.errors import PolicyError
+from mpcore.errors import MpError, PolicyError
 
 if TYPE_CHECKING:
     from mpcore.control.models import ChangePlan, Zone
@@ -87,6 +87,15 @@ async def _records(session: Session, values: Values) -> Result:
     role = role_value(values)
     zone = await zone_value(session, values, role)
     served = await session.client(role).zone_records(zone, int(values["limit"]))
+    if role == "signer" and session.context.combiner is not None:
+        from cockpit.origins import with_contributors
+
+        try:
+            held = await session.client("combiner").contributions(zone)
+        except MpError as error:
+            narrate(f"origins are as the signer knows them: {error}")
+        else:
+            served = with_contributors(served, held.records)
     rows = [[record.origin, short_record(record.record)] for record in served.records]
     note = f"only the first {len(rows)} records are shown (--limit)" if served.truncated else ""
     return Result(

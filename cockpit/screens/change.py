@@ -36,7 +36,8 @@ class ChangeDialog(ModalScreen[Transaction | None]):
 ## A change
 
 Type a record, `enter` shows the **plan**: who is told, who publishes it, what we would then contribute in all, and the
-command that does the same at a shell. Nothing is sent before it is confirmed: with a button, and for something dangerous
+command that does the same at a shell. Nothing is sent before it is confirmed: with a button, and for something
+dangerous
 by typing the name of the zone. `esc` leaves without a change.
 """
 

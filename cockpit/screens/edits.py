@@ -28,7 +28,8 @@ class EditsScreen(FleetScreen):
 ## Synchronised data
 
 Every record that a provider contributes to the zone, as this provider's **agent** knows it. `v` shows what its
-**combiner** holds instead: `applied` records are in the zone it publishes, `stored` ones wait for a role that allows them.
+**combiner** holds instead: `applied` records are in the zone it publishes, `stored` ones wait for a role that
+allows them.
 """
     CSS = (
         FleetScreen.CSS

@@ -33,7 +33,8 @@ class GroupScreen(FleetScreen):
 The matrix, and below it the leader election.
 
 An election starts when every agent of the group reports every other as OPERATIONAL. Each voter draws a number and tells
-it (**voting**), then each tells who won by the numbers it saw (**confirming**); when all agree, the winner leads for the
+it (**voting**), then each tells who won by the numbers it saw (**confirming**); when all agree, the winner leads
+for the
 time shown. When they do not, all wait a random time (**backoff**) and try again with the next term.
 
 `[` and `]` look at the same group from another provider, `n` at the next group.
@@ -51,7 +52,7 @@ time shown. When they do not, all wait a random time (**backoff**) and try again
     """
     )
 
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012(0, "-narrow"), (110, "-wide")]
     BINDINGS: ClassVar[list[BindingType]] = [Binding("n", "next", "Next")]
 
     def body(self) -> ComposeResult:

@@ -28,7 +28,8 @@ class HelpScreen(ModalScreen[None]):
 
     CSS = """
     HelpScreen { align: center middle; }
-    #help { width: 78; max-width: 100%; height: auto; max-height: 100%; background: $surface; border: round $primary; padding: 0 1; }
+    #help { width: 78; max-width: 100%; height: auto; max-height: 100%; background: $surface;
+            border: round $primary; padding: 0 1; }
     #help Markdown { margin: 0; padding: 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -118,7 +119,7 @@ class GuideScreen(Screen[None]):
     async def _show(self, name: str) -> None:
         self._page = name
         names = page_names()
-        title = f"guide: {name}  ({names.index(name) + 1} of {len(names)}: {', '.join(names)})"
+        title = f"guide: {name}  (page {names.index(name) + 1} of {len(names)})"
         self.query_one("#page-name", Label).update(title)
         await self.query_one(Markdown).update(page(name))
         self.query_one("#guide", VerticalScroll).scroll_home(animate=False)

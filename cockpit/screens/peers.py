@@ -123,9 +123,11 @@ class PeersScreen(FleetScreen):
 _HELP = """\
 ## Peers
 
-- **STATE**: NEEDED (not found yet), KNOWN (found, hello not accepted), INTRODUCED (hello accepted), OPERATIONAL (beats both
+- **STATE**: NEEDED (not found yet), KNOWN (found, hello not accepted), INTRODUCED (hello accepted), OPERATIONAL
+(beats both
   ways), DEGRADED (beats late), INTERRUPTED (beats missing).
-- **SINCE**: how long in this state. **HEARD**: since its last message. **RTT**: round trip of the last answered message.
+- **SINCE**: how long in this state. **HEARD**: since its last message. **RTT**: round trip of the last answered
+message.
 
 Below: messages sent and received by type, and **who acts next** when it is not operational. `i` or `enter` pings.
 """

@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from cockpit.contexts import RoleName
+from cockpit.origins import with_contributors
 from cockpit.output import short_record
 from cockpit.screens.base import FleetScreen
 from cockpit.widgets.line_table import Column, LineTable, Row
@@ -29,7 +30,8 @@ class ZoneScreen(FleetScreen):
     HELP: ClassVar[str] = """\
 ## A zone
 
-Above: the **roles** that HSYNC3 and HSYNCPARAM give the providers, and the **serial** at each daemon. Data flows from the
+Above: the **roles** that HSYNC3 and HSYNCPARAM give the providers, and the **serial** at each daemon. Data flows
+from the
 owner's primary to the combiner, to the signer, to the agent and the public; serials differ because each keeps its own.
 
 `v` switches between what the **signer** serves and what the **combiner** hands to it. `n` shows the next zone.
@@ -159,10 +161,15 @@ owner's primary to the combiner, to the signer, to the agent and the public; ser
 
     def _show_records(self) -> None:
         labels = self.model.labels()
+        served = self._served
+        combiner = self.model.daemon(self.cockpit.context_name, "combiner")
+        held = combiner.contributions.get(self.cockpit.zone_name or "")
+        if served is not None and held is not None:
+            served = with_contributors(served, held.records)
         table = self.query_one("#records", LineTable)
         table.empty = self._problem or "no records"
         rows = []
-        for number, record in enumerate(self._served.records if self._served else ()):
+        for number, record in enumerate(served.records if served else ()):
             origin = labels.get(record.origin, record.origin)
             tone: Tone = {"owner": "plain", "signer": "dim"}.get(record.origin, "mark")  # type: ignore[assignment]
             text = short_record(record.record)

@@ -64,7 +64,8 @@ class NavBar(Widget):
         rest = width - used
         text = next((text for text in map(printable, self.right) if len(text) < rest), "")
         if rest > 0:
-            segments.append(Segment(text.rjust(rest - 1) + " ", base + tone_style(self, "head")))
+            head = base + tone_style(self, "head")
+            segments += [Segment(" " * (rest - 1 - len(text)), head), Segment(f"{text} ", head)]
         return Strip(segments).adjust_cell_length(width, base)
 
     def on_click(self, event: events.Click) -> None:
