@@ -52,7 +52,7 @@ time shown. When they do not, all wait a random time (**backoff**) and try again
     """
     )
 
-    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012(0, "-narrow"), (110, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [Binding("n", "next", "Next")]
 
     def body(self) -> ComposeResult:

@@ -8,10 +8,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pytest_textual_snapshot import SVGImageExtension
+from syrupy.location import PyTestLocation
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 SNAPSHOTS = Path(__file__).parent.parent.parent / "snapshots"
+
+
+def _pictures(cls: type[SVGImageExtension], *, test_location: PyTestLocation) -> str:
+    return str(SNAPSHOTS / "screens")
+
+
+# Pictures of screens lie beside the recorded outputs, not beside the tests.
+SVGImageExtension.dirname = classmethod(_pictures)  # type: ignore[assignment]
 
 
 @pytest.fixture(autouse=True)
