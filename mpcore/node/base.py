@@ -34,12 +34,21 @@ from mpcore.control.models import (
     ChangePlan,
     ChangeRequest,
     Contributions,
+    Diagnosis,
+    DistributionInfo,
     Event,
     Group,
+    GroupActionRequest,
     Key,
+    MessageKeyRequest,
+    MessageKeys,
     OutboundMessage,
     Peer,
     PingResult,
+    Purged,
+    Queue,
+    QueueRequest,
+    QueueResult,
     Role,
     SdeZone,
     Snapshot,
@@ -63,15 +72,18 @@ from mpcore.errors import (
     StoreError,
     StoreFullError,
 )
+from mpcore.net.cookies import ServerCookies
 from mpcore.net.keyring import Keyring, load_keyring
 from mpcore.net.messages import NOTIFY, QUERY
 from mpcore.net.server import DnsServer
 from mpcore.node.chunks import ChunkStore
 from mpcore.node.directory import Contact, Directory
+from mpcore.node.distributions import DistributionLog
 from mpcore.node.fetch import Fetcher
 from mpcore.node.inbound import Fetch, Inbound, Incoming, unsupported
 from mpcore.node.listening import plain_endpoints, tls_endpoints
 from mpcore.node.outbound import Outbound
+from mpcore.node.queue_control import QueueControl
 from mpcore.node.replay import MAX_AGE, MEMORY, SeenKey
 from mpcore.node.runtime import Runtime
 from mpcore.node.settings import ConfiguredPeer, NodeSettings
@@ -150,6 +162,8 @@ class Node(ABC):
         self.keyring: Keyring = load_keyring(settings.tsig_keys_file) if settings.tsig_keys_file is not None else {}
         self.directory = Directory()
         self.timers = Timers(runtime.clock)
+        self.history = DistributionLog(runtime.clock, settings.distribution_retention)
+        self.queue_control = QueueControl(self)
         self.chunks = ChunkStore(runtime.clock, self._responder_answer)
         self.outbound = Outbound(
             self.identity,
@@ -159,9 +173,18 @@ class Node(ABC):
             chunks=self.chunks,
             mode=settings.chunk_mode,
             endpoint=self.chunk_endpoint,
+            history=self.history,
         )
         self.inbound = Inbound(
-            self.identity, self.key, self.directory, self, self._received, self._recall, runtime, self.fetcher()
+            self.identity,
+            self.key,
+            self.directory,
+            self,
+            self._received,
+            self._recall,
+            runtime,
+            self.fetcher(),
+            history=self.history,
         )
         self.served: dict[bytes, ZoneVersion] = {}  #: what is answered and transferred, by origin
         self.server = DnsServer(
@@ -170,6 +193,7 @@ class Node(ABC):
             keyring=self.keyring,
             clock=runtime.clock,
             tls=tls_endpoints(settings.listen),
+            cookies=ServerCookies([runtime.random.getrandbits(128).to_bytes(16, "big")]),
         )
         self._responder = Responder(self.served)
         self.server.register(self.inbound.handle, NOTIFY, CHUNK_TYPE)
@@ -282,7 +306,7 @@ class Node(ABC):
         now = self.clock.now()
         self.restore(state, stored)
         self.queue = delivery.DeliveryQueue()
-        restored = self.queue.restore(state.get(delivery.KIND, {}), now)
+        restored = self.queue.restore(state.get(delivery.KIND, {}), now, state.get(delivery.PAUSED, {}))
         for recipient in self.ready_recipients():
             restored += self.queue.recipient_ready(recipient, now)
         self.restored = [(_QUEUE, restored)]
@@ -529,6 +553,14 @@ class Node(ABC):
         """What a machine of the role does when a queued message was given up."""
         return None
 
+    def dropped(self, entry: delivery.OutboundEntry, now: float) -> tuple[str, Sequence[Action]] | None:
+        """What a machine of the role does when the operator dropped a queued message."""
+        return None
+
+    def drop_effects(self, entry: delivery.OutboundEntry) -> list[str]:
+        """What dropping a queued message would mean, in words."""
+        return [f"{entry.recipient} does not get the {entry.message.TYPE} about {entry.zone or 'no zone'}"]
+
     def _expired(self, action: Expired) -> None:
         entry = action.entry
         self.log_event("warning", f"{entry.message.TYPE} to {entry.recipient} given up: {action.reason}", entry.zone)
@@ -699,6 +731,28 @@ class Node(ABC):
             return PingResult(identity=identity, ok=False, error="the answer carries another nonce")
         return PingResult(identity=identity, ok=True, round_trip=self.clock.now() - started)
 
+    async def reset_peer(self, identity: str) -> Peer:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        self.peer(identity)
+        raise NotFoundError(f"the peers of a {self.ROLE} are configured; there is nothing to reset")
+
+    async def diagnose(self, identity: str, timeout: float) -> Diagnosis:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        self.peer(identity)
+        raise NotFoundError(f"a {self.ROLE} cannot look for faults; ask the agent")
+
+    def message_keys(self) -> MessageKeys:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        raise NotFoundError(f"the key of a {self.ROLE} is rolled over by its configuration")
+
+    async def message_key_action(self, request: MessageKeyRequest) -> MessageKeys:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        return self.message_keys()
+
+    async def group_action(self, key: str, request: GroupActionRequest) -> Group:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        return self.group(key)
+
     def groups(self) -> list[Group]:
         """See :class:`~mpcore.control.service.ControlService`."""
         return []
@@ -754,6 +808,27 @@ class Node(ABC):
     def events(self, after: int | None) -> AsyncIterator[Event]:
         """See :class:`~mpcore.control.service.ControlService`."""
         return self.event_log.subscribe(after)
+
+    def queue_view(self) -> Queue:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        return self.queue_control.view()
+
+    async def queue_action(self, request: QueueRequest) -> QueueResult:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        return await self.queue_control.act(request)
+
+    async def drain(self, timeout: float) -> Queue:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        return await self.queue_control.drain(timeout)
+
+    def distributions(self) -> list[DistributionInfo]:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        return self.history.listed()
+
+    def purge_distributions(self, everything: bool) -> Purged:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        purged = self.history.purge(everything=everything)
+        return Purged(purged=purged, left=len(self.history))
 
     def outbound_messages(self, zone: str) -> tuple[OutboundMessage, ...]:
         """Messages about *zone* that wait in the queue, oldest first."""

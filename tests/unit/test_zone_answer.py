@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 
 import dns.edns
 import dns.flags
@@ -13,9 +14,11 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
+from mpcore.zone import answer as answers
 from mpcore.zone import owners
 from mpcore.zone.answer import Responder
 from mpcore.zone.masterfile import read_master_text
+from mpcore.zone.rrset import RRset
 from mpcore.zone.tsig import TsigKey, find_signature, sign_message
 from mpcore.zone.version import ZoneVersion
 
@@ -262,3 +265,75 @@ def test_answers_at_the_root() -> None:
     nothing = dns.message.from_wire(responder.respond(make("nope.").to_wire(), over_tcp=False))
     assert nothing.rcode() == dns.rcode.NXDOMAIN
     assert struct.unpack("!H", responder.respond(make("test.", "DS").to_wire(), over_tcp=False)[2:4])[0] & 0x0400
+
+
+def test_a_remembered_answer_is_made_to_fit_the_query() -> None:
+    """Id, spelling, EDNS, DO and the size allowed are those of the query, whatever was asked before."""
+    zones: dict[bytes, ZoneVersion | None] = {owners.from_text("example."): parent()}
+    for name, rdtype in (
+        ("wWw.example.", "A"),
+        ("nope.www.example.", "A"),
+        ("child.example.", "A"),
+        ("big.example.", "TXT"),
+    ):
+        queries = [
+            make(spelling, rdtype, **options)
+            for spelling in (name, name.upper(), name)
+            for options in (
+                {},
+                {"use_edns": 0, "payload": 512},
+                {"use_edns": 0, "payload": 4096},
+                {"want_dnssec": True},
+                {"flags": dns.flags.RD},
+            )
+        ]
+        warm = Responder(zones)
+        for query in queries * 2:
+            for over_tcp in (False, True):
+                fresh = Responder(zones).respond(query.to_wire(), over_tcp=over_tcp, udp_limit=4096)
+                assert warm.respond(query.to_wire(), over_tcp=over_tcp, udp_limit=4096) == fresh
+        any_query = make(name, "ANY")
+        for over_tcp in (False, True, False):
+            expected = Responder(zones).respond(any_query.to_wire(), over_tcp=over_tcp)
+            assert warm.respond(any_query.to_wire(), over_tcp=over_tcp) == expected
+
+
+def test_a_remembered_answer_is_not_given_for_another_version() -> None:
+    origin = owners.from_text("example.")
+    zones: dict[bytes, ZoneVersion | None] = {origin: parent()}
+    responder = Responder(zones)
+    query = make("new.example.").to_wire()
+    assert responder.respond(query, over_tcp=False)[3] & 15 == dns.rcode.NXDOMAIN
+    assert responder.respond(query, over_tcp=False)[3] & 15 == dns.rcode.NXDOMAIN
+    zones[origin] = parent().update([(owners.from_text("new.example."), 1, RRset.make(1, 60, [b"abcd"]))])
+    assert responder.respond(query, over_tcp=False)[3] & 15 == dns.rcode.NOERROR
+    zones[owners.from_text("new.example.")] = None  # a closer zone, without data
+    assert responder.respond(query, over_tcp=False)[3] & 15 == dns.rcode.SERVFAIL
+    del zones[owners.from_text("new.example.")]
+    assert responder.respond(query, over_tcp=False)[3] & 15 == dns.rcode.NOERROR
+    zones[origin] = None
+    assert responder.respond(query, over_tcp=False)[3] & 15 == dns.rcode.SERVFAIL
+
+
+def test_remembered_answers_are_bounded_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "KEPT_OCTETS", 1 << 18)
+    responder = Responder(ZONES)
+    respond = responder.respond
+    query = make("aaaaaaaa.example.", "A", want_dnssec=True).to_wire()
+    tracemalloc.start()
+    try:
+        for number in range(2000):
+            respond(query[:13] + b"%08d" % number + query[21:], over_tcp=False)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held < 1 << 18
+
+
+@pytest.mark.parametrize("rdtype", ["KEY", "NSEC", "RRSIG"])
+def test_types_that_may_stand_beside_a_cname_are_not_looked_for_at_its_target(rdtype: str) -> None:
+    """RFC 4035, section 2.5."""
+    answer = ask(make("alias.example.", rdtype))
+    assert answer.rcode() == dns.rcode.NOERROR
+    assert not answer.answer
+    assert answer.authority[0].rdtype == dns.rdatatype.SOA
