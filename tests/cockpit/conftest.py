@@ -17,7 +17,7 @@ SNAPSHOTS = Path(__file__).parent.parent.parent / "snapshots"
 
 
 def _pictures(cls: type[SVGImageExtension], *, test_location: PyTestLocation) -> str:
-    return str(SNAPSHOTS / "screens")
+    return str(SNAPSHOTS / test_location.basename)
 
 
 # Pictures of screens lie beside the recorded outputs, not beside the tests.
