@@ -49,7 +49,7 @@ _SKEW: Final = 60.0
 _DEFAULT_INTERVAL: Final = 30.0
 _STALE_INTERVALS: Final = 4
 _SILENT_INTERVALS: Final = 3
-_MAX_ZONES: Final = 1000
+_MAX_ZONES: Final = 1  # a row is sent with every beat, and nobody needs more to know the group
 _MAX_WORD: Final = 32
 
 RULES: Final[tuple[tuple[str, str, str], ...]] = (

@@ -437,7 +437,7 @@ class AgentNode(AgentService):
             my_identity=self.identity,
             your_identity=action.identity,
             my_beat_interval=max(1, round(self.agent_settings.beat_interval)) if agent else 0,
-            zones=list(peer.zones) if agent else [],
+            zones=list(peer.zones[:1]) if agent else [],  # one names the group; a beat must not grow with the zones
             time=rfc3339(self.clock.now()),
             gossip=self._gossip_for(action.identity) if agent else None,
         )
