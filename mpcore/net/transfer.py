@@ -192,14 +192,23 @@ class PrimaryConnection:
                     self.fell_back = str(error)
                     await self._close()  # there may be more of the answer to come
                 else:
-                    return version if changes.incremental or version is base else await self._join(version, base)
+                    if changes.incremental or version is base:
+                        return version
+                    held = [version]
+                    del version, changes
+                    return await self._join(held, base)
             query_id = self._random.getrandbits(16)
-            whole = InboundAxfr(self._origin, query_id, max_records=limits.max_records, max_octets=limits.max_octets)
-            version = await self._transfer(axfr_query(self._origin, query_id), whole)
-            return version if base is None else await self._join(version, base)
+            held = [
+                await self._transfer(
+                    axfr_query(self._origin, query_id),
+                    InboundAxfr(self._origin, query_id, max_records=limits.max_records, max_octets=limits.max_octets),
+                )
+            ]
+            return held[0] if base is None else await self._join(held, base)
 
-    async def _join(self, version: ZoneVersion, base: ZoneVersion) -> ZoneVersion:
-        return await self._run_if(version.record_count > _AT_ONCE, lambda: version.sharing_with(base))
+    async def _join(self, version: list[ZoneVersion], base: ZoneVersion) -> ZoneVersion:
+        # To free a large zone takes a while, too: the only reference left is given away.
+        return await self._run_if(version[0].record_count > _AT_ONCE, lambda: version.pop().sharing_with(base))
 
     async def _transfer(self, query: bytes, inbound: InboundAxfr) -> ZoneVersion:
         limits, key = self._limits, self._key

@@ -7,6 +7,7 @@ name comes before or after it, follows from the order, so there is nothing besid
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from heapq import merge
@@ -429,7 +430,9 @@ class ZoneBuilder:
     """Collects the records of a zone one by one, from a transfer or a file.
 
     The records of an owner are packed when another owner's come, so that little is left to do at the end and few small
-    objects live meanwhile.  An owner that comes back is kept open until the end.
+    objects live meanwhile.  Owners that come in canonical order, as in a transfer, are appended to two lists; a list
+    grows without being read again, which a large dictionary does not.  An owner that comes back is kept open until the
+    end.
 
     :param origin: apex of the zone.
     """
@@ -437,9 +440,9 @@ class ZoneBuilder:
     def __init__(self, origin: bytes) -> None:
         self.origin = origin
         self.record_count = 0
-        self._packed: dict[bytes, bytes] = {}
-        self._last = b""  # the key packed last, as long as they ascend
-        self._ascending = True
+        self._keys: list[bytes] = []  # ascending
+        self._blobs: list[bytes] = []
+        self._others: dict[bytes, bytes] = {}  # what came out of order
         self._open: dict[bytes, _Node] = {}
         self._owner = b""
         self._key: bytes | None = None
@@ -473,11 +476,18 @@ class ZoneBuilder:
             node = {}
             if key is None:
                 self._fault = self._fault or ZoneError(f"{_name(owner)} is not in {owners.to_text(self.origin)}")
-            elif (blob := self._packed.get(key)) is not None:
+            elif (blob := self._find(key)) is not None:
                 node = self._open[owner] = {
                     rdtype: (rrset.ttl, list(rrset.rdatas)) for rdtype, rrset in packed.unpack(blob).items()
                 }
         self._node = node
+
+    def _find(self, key: bytes) -> bytes | None:
+        keys = self._keys
+        if not keys or key > keys[-1]:
+            return None
+        index = bisect_left(keys, key)
+        return self._blobs[index] if keys[index] == key else self._others.get(key)
 
     def _put_away(self) -> None:
         """Pack the records of the present owner, unless it is kept open."""
@@ -485,11 +495,20 @@ class ZoneBuilder:
         if key is None or self._owner in self._open:
             return
         blob = self._pack(self._owner, self._node)
-        if key < self._last:
-            self._ascending = False
-        self._last = key
         if blob is not None:
-            self._packed[key] = blob
+            self._place(key, blob)
+
+    def _place(self, key: bytes, blob: bytes) -> None:
+        keys = self._keys
+        if not keys or key > keys[-1]:
+            keys.append(key)
+            self._blobs.append(blob)
+            return
+        index = bisect_left(keys, key)
+        if keys[index] == key:
+            self._blobs[index] = blob
+        else:
+            self._others[key] = blob
 
     def _pack(self, owner: bytes, node: _Node) -> bytes | None:
         """The records of an owner, ``None`` if they break a rule, which is kept for the end."""
@@ -518,19 +537,25 @@ class ZoneBuilder:
             key = owners.relative_key(owner, self.origin)
             blob = self._pack(owner, node)
             if key is not None and blob is not None:
-                self._packed[key] = blob
-        nodes, ascending, fault = self._packed, self._ascending, self._fault
+                self._place(key, blob)
+        keys, blobs, others, fault = self._keys, self._blobs, self._others, self._fault
+        apex = self._find(b"")
         self.__init__(self.origin)  # type: ignore[misc]
-        apex = nodes.get(b"")
         if fault is not None:
             raise fault
         if apex is None or packed.find(apex, _SOA) is None:
             raise ZoneError(f"{owners.to_text(self.origin)} has no SOA record")
-        keys = list(nodes) if ascending else _sorted(nodes)
+        if others:
+            late = _sorted(others)
+            in_order = zip(keys, blobs, strict=True)
+            keys, blobs = [], []
+            for key, blob in merge(in_order, ((key, others[key]) for key in late)):
+                keys.append(key)
+                blobs.append(blob)
         total = 0
-        for blob in nodes.values():
+        for blob in blobs:
             total += packed.count(blob)
-        return ZoneVersion(self.origin, Tree.of_columns(keys, [nodes[key] for key in keys]), total)
+        return ZoneVersion(self.origin, Tree.of_columns(keys, blobs), total)
 
 
 def _sorted(keys: Iterable[bytes]) -> list[bytes]:
