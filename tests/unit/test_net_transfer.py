@@ -100,7 +100,7 @@ async def accepting(network: MemoryNetwork, converse: Callable[[ByteStream], Awa
     async def conversation(stream: ByteStream) -> None:
         try:
             await converse(stream)
-        except (anyio.EndOfStream, ExchangeError):
+        except (anyio.EndOfStream, anyio.BrokenResourceError, ExchangeError):
             pass
         finally:
             await stream.aclose()
