@@ -9,8 +9,18 @@ and no other listener.
 ``GET /v1/snapshot``                      Snapshot
 ``GET /v1/peers``                         list of Peer
 ``POST /v1/peers/{identity}/ping``        PingResult; ``?timeout=`` seconds, at most 60
+``POST /v1/peers/{identity}/reset``       Peer
+``POST /v1/peers/{identity}/doctor``      Diagnosis; ``?timeout=`` seconds, at most 60
+``GET /v1/queue``                         Queue
+``POST /v1/queue/actions``                QueueRequest; QueueResult
+``POST /v1/queue/drain``                  Queue, when it is empty; ``?timeout=`` seconds
+``GET /v1/distributions``                 list of DistributionInfo
+``POST /v1/distributions/purge``          Purged; ``?everything=1``
+``GET /v1/message-keys``                  MessageKeys
+``POST /v1/message-keys/actions``         MessageKeyRequest; MessageKeys
 ``GET /v1/groups``                        list of Group
 ``GET /v1/groups/{key}``                  Group; *key* is the beginning of its hash or name
+``POST /v1/groups/{key}/actions``         GroupActionRequest; Group
 ``GET /v1/zones``                         list of Zone
 ``GET /v1/zones/{zone}/records``          ZoneRecords; ``?limit=`` records, at most 10000
 ``GET /v1/zones/{zone}/edits``            SdeZone
@@ -67,12 +77,21 @@ from mpcore.control.models import (
     ChangePlan,
     ChangeRequest,
     Contributions,
+    Diagnosis,
+    DistributionInfo,
     Event,
     Group,
+    GroupActionRequest,
     Key,
+    MessageKeyRequest,
+    MessageKeys,
     Peer,
     PingResult,
     Problem,
+    Purged,
+    Queue,
+    QueueRequest,
+    QueueResult,
     SdeZone,
     Snapshot,
     Status,
@@ -115,12 +134,21 @@ _MODELS: tuple[type[BaseModel], ...] = (
     ChangePlan,
     ChangeRequest,
     Contributions,
+    Diagnosis,
+    DistributionInfo,
     Event,
     Group,
+    GroupActionRequest,
     Key,
+    MessageKeyRequest,
+    MessageKeys,
     Peer,
     PingResult,
     Problem,
+    Purged,
+    Queue,
+    QueueRequest,
+    QueueResult,
     SdeZone,
     Snapshot,
     Status,
@@ -172,8 +200,18 @@ def control_app(service: ControlService, *, closing: anyio.Event | None = None) 
         Route("/v1/snapshot", api.snapshot, methods=["GET"]),
         Route("/v1/peers", api.peers, methods=["GET"]),
         Route("/v1/peers/{identity}/ping", api.ping, methods=["POST"]),
+        Route("/v1/peers/{identity}/reset", api.reset_peer, methods=["POST"]),
+        Route("/v1/peers/{identity}/doctor", api.doctor, methods=["POST"]),
+        Route("/v1/queue", api.queue, methods=["GET"]),
+        Route("/v1/queue/actions", api.queue_action, methods=["POST"]),
+        Route("/v1/queue/drain", api.drain, methods=["POST"]),
+        Route("/v1/distributions", api.distributions, methods=["GET"]),
+        Route("/v1/distributions/purge", api.purge, methods=["POST"]),
+        Route("/v1/message-keys", api.message_keys, methods=["GET"]),
+        Route("/v1/message-keys/actions", api.message_key_action, methods=["POST"]),
         Route("/v1/groups", api.groups, methods=["GET"]),
         Route("/v1/groups/{key}", api.group, methods=["GET"]),
+        Route("/v1/groups/{key}/actions", api.group_action, methods=["POST"]),
         Route("/v1/zones", api.zones, methods=["GET"]),
         # A zone's name may contain a slash (RFC 2317).
         Route("/v1/zones/{zone:path}/records", api.records, methods=["GET"]),
@@ -216,6 +254,69 @@ class _Api:
             return await _while_connected(request, self._service.ping(identity, timeout))
 
         return await _answer_to(ping)
+
+    async def reset_peer(self, request: Request) -> Response:
+        async def reset() -> Peer:
+            identity = Identity(request.path_params["identity"])
+            await _body(request)
+            return await self._service.reset_peer(identity)
+
+        return await _answer_to(reset)
+
+    async def doctor(self, request: Request) -> Response:
+        async def diagnose() -> Diagnosis:
+            identity = Identity(request.path_params["identity"])
+            timeout = _seconds(request, "timeout", default=20.0, most=_MAX_PING)
+            await _body(request)
+            return await _while_connected(request, self._service.diagnose(identity, timeout))
+
+        return await _answer_to(diagnose)
+
+    async def queue(self, request: Request) -> Response:
+        return _answer(self._service.queue_view)
+
+    async def queue_action(self, request: Request) -> Response:
+        async def act() -> QueueResult:
+            return await self._service.queue_action(_order(QueueRequest, await _body(request)))
+
+        return await _answer_to(act)
+
+    async def drain(self, request: Request) -> Response:
+        async def drain() -> Queue:
+            timeout = _seconds(request, "timeout", default=60.0, most=_MAX_WAIT)
+            await _body(request)
+            return await _while_connected(request, self._service.drain(timeout))
+
+        return await _answer_to(drain)
+
+    async def distributions(self, request: Request) -> Response:
+        return _answer(self._service.distributions, list[DistributionInfo])
+
+    async def purge(self, request: Request) -> Response:
+        async def purge() -> Purged:
+            everything = request.query_params.get("everything", "0")
+            if everything not in ("0", "1"):
+                raise _ProblemError("usage", f"everything={everything}: 0 or 1 is expected")
+            await _body(request)
+            return self._service.purge_distributions(everything == "1")
+
+        return await _answer_to(purge)
+
+    async def message_keys(self, request: Request) -> Response:
+        return _answer(self._service.message_keys)
+
+    async def message_key_action(self, request: Request) -> Response:
+        async def act() -> MessageKeys:
+            return await self._service.message_key_action(_order(MessageKeyRequest, await _body(request)))
+
+        return await _answer_to(act)
+
+    async def group_action(self, request: Request) -> Response:
+        async def act() -> Group:
+            order = _order(GroupActionRequest, await _body(request))
+            return await self._service.group_action(request.path_params["key"], order)
+
+        return await _answer_to(act)
 
     async def groups(self, request: Request) -> Response:
         return _answer(self._service.groups, list[Group])
@@ -353,7 +454,14 @@ def _order(model: type[_Model], body: bytes) -> _Model:
 
 
 def _words(model: type[BaseModel]) -> str:
-    return {ChangeRequest: "change", ZoneActionRequest: "zone action"}.get(model, model.__name__)
+    words: dict[type[BaseModel], str] = {
+        ChangeRequest: "change",
+        ZoneActionRequest: "zone action",
+        QueueRequest: "queue action",
+        GroupActionRequest: "group action",
+        MessageKeyRequest: "key action",
+    }
+    return words.get(model, model.__name__)
 
 
 # -- answers
@@ -535,6 +643,13 @@ def openapi_document() -> dict[str, Any]:
         responses = {"200": content(answer, summary), "default": content(ref(Problem), "anything else")}
         return {"summary": summary, "parameters": list(parameters), "responses": responses}
 
+    def order(
+        summary: str, body: type[BaseModel], answer: type[BaseModel], *parameters: dict[str, Any]
+    ) -> dict[str, Any]:
+        whole = operation(summary, ref(answer), *parameters)
+        whole["requestBody"] = {"required": True, "content": {"application/json": {"schema": ref(body)}}}
+        return whole
+
     def query(name: str, kind: dict[str, Any], description: str) -> dict[str, Any]:
         return {"name": name, "in": "query", "schema": kind, "description": description}
 
@@ -572,8 +687,35 @@ def openapi_document() -> dict[str, Any]:
                 query("timeout", {**seconds, "maximum": _MAX_PING}, "seconds"),
             )
         },
+        "/v1/peers/{identity}/reset": {"post": operation("Find a peer anew", ref(Peer), in_path("identity"))},
+        "/v1/peers/{identity}/doctor": {
+            "post": operation(
+                "Look for what is wrong between us and a peer",
+                ref(Diagnosis),
+                in_path("identity"),
+                query("timeout", {**seconds, "maximum": _MAX_PING}, "seconds"),
+            )
+        },
+        "/v1/queue": {"get": operation("The messages that wait for delivery", ref(Queue))},
+        "/v1/queue/actions": {"post": order("Do something with the queue", QueueRequest, QueueResult)},
+        "/v1/queue/drain": {
+            "post": operation("Wait until the queue is empty", ref(Queue), query("timeout", seconds, "seconds"))
+        },
+        "/v1/distributions": {"get": operation("The messages sent and received of late", listed(DistributionInfo))},
+        "/v1/distributions/purge": {
+            "post": operation(
+                "Forget the messages that are completed",
+                ref(Purged),
+                query("everything", {"type": "integer", "enum": [0, 1]}, "also those of the last five minutes"),
+            )
+        },
+        "/v1/message-keys": {"get": operation("Our keys for messages", ref(MessageKeys))},
+        "/v1/message-keys/actions": {"post": order("Take a step of a key roll-over", MessageKeyRequest, MessageKeys)},
         "/v1/groups": {"get": operation("The provider groups", listed(Group))},
         "/v1/groups/{key}": {"get": operation("The group whose hash or name begins so", ref(Group), in_path("key"))},
+        "/v1/groups/{key}/actions": {
+            "post": order("Do something with an election", GroupActionRequest, Group, in_path("key"))
+        },
         "/v1/zones": {"get": operation("The zones", listed(Zone))},
         "/v1/zones/{zone}/records": {
             "get": operation(

@@ -16,9 +16,22 @@ __all__ = ("Command", "Parameter", "all_commands", "find_command")
 @cache
 def all_commands() -> tuple[Command, ...]:
     """Every operation, in the order in which help lists them."""
-    from cockpit.commands import edits, fleet, gossip, keys, lab, local, lookup, peers, transactions, watch, zones
+    from cockpit.commands import (
+        edits,
+        fleet,
+        gossip,
+        keys,
+        lab,
+        local,
+        lookup,
+        peers,
+        queue,
+        transactions,
+        watch,
+        zones,
+    )
 
-    modules = (fleet, peers, gossip, zones, edits, keys, transactions, lookup, watch, local, lab)
+    modules = (fleet, peers, gossip, zones, edits, keys, transactions, queue, lookup, watch, local, lab)
     return tuple(command for module in modules for command in module.COMMANDS)
 
 

@@ -27,12 +27,21 @@ from mpcore.control.models import (
     ChangePlan,
     ChangeRequest,
     Contributions,
+    Diagnosis,
+    DistributionInfo,
     Event,
     Group,
+    GroupActionRequest,
     Key,
+    MessageKeyRequest,
+    MessageKeys,
     Peer,
     PingResult,
     Problem,
+    Purged,
+    Queue,
+    QueueRequest,
+    QueueResult,
     SdeZone,
     Snapshot,
     Status,
@@ -148,6 +157,45 @@ class ControlClient:
         target = _target("/v1/peers/{}/ping", identity, timeout=timeout)
         return self._parse(PingResult, await self._call("POST", target, timeout=timeout))
 
+    async def reset_peer(self, identity: str) -> Peer:
+        """Have the daemon forget what it knows of a peer and find it anew."""
+        return self._parse(Peer, await self._call("POST", _target("/v1/peers/{}/reset", identity)))
+
+    async def diagnose(self, identity: str, timeout: float = 20.0) -> Diagnosis:
+        """What is wrong between the daemon and a peer; *timeout* in seconds, at most 60."""
+        target = _target("/v1/peers/{}/doctor", identity, timeout=timeout)
+        return self._parse(Diagnosis, await self._call("POST", target, timeout=timeout))
+
+    async def queue(self) -> Queue:
+        """The messages that wait for delivery."""
+        return await self._get(Queue, "/v1/queue")
+
+    async def queue_action(self, request: QueueRequest) -> QueueResult:
+        """Do something with the queue; :raises NotFoundError, ConflictError: no such message; not now."""
+        return self._parse(QueueResult, await self._call("POST", "/v1/queue/actions", request))
+
+    async def drain(self, timeout: float) -> Queue:
+        """Wait until the queue is empty; :raises TimeoutError: it is not after *timeout* seconds."""
+        target = f"/v1/queue/drain?{urlencode({'timeout': timeout})}"
+        return self._parse(Queue, await self._call("POST", target, timeout=timeout))
+
+    async def distributions(self) -> list[DistributionInfo]:
+        """The messages sent and received of late."""
+        return await self._get_list(DistributionInfo, "/v1/distributions")
+
+    async def purge_distributions(self, everything: bool = False) -> Purged:
+        """Forget those completed more than five minutes ago, or all that are completed."""
+        target = f"/v1/distributions/purge?everything={int(everything)}"
+        return self._parse(Purged, await self._call("POST", target))
+
+    async def message_keys(self) -> MessageKeys:
+        """The daemon's own keys for messages."""
+        return await self._get(MessageKeys, "/v1/message-keys")
+
+    async def message_key_action(self, request: MessageKeyRequest) -> MessageKeys:
+        """Take a step of a key roll-over; :raises ConflictError, NotReadyError: it is not its turn, or too early."""
+        return self._parse(MessageKeys, await self._call("POST", "/v1/message-keys/actions", request))
+
     async def groups(self) -> list[Group]:
         """The provider groups of the daemon."""
         return await self._get_list(Group, "/v1/groups")
@@ -155,6 +203,10 @@ class ControlClient:
     async def group(self, key: str) -> Group:
         """The group whose hash or name starts with *key*; :raises NotFoundError: none, or more than one."""
         return await self._get(Group, _target("/v1/groups/{}", key))
+
+    async def group_action(self, key: str, request: GroupActionRequest) -> Group:
+        """Force an election, or have the daemon step down; :raises ConflictError: not possible here."""
+        return self._parse(Group, await self._call("POST", _target("/v1/groups/{}/actions", key), request))
 
     async def zones(self) -> list[Zone]:
         """The zones of the daemon."""

@@ -19,15 +19,30 @@ __all__ = (
     "Contribution",
     "Contributions",
     "Counter",
+    "Diagnosis",
+    "DiagnosisStep",
+    "DistributionInfo",
     "Election",
     "Event",
     "Group",
+    "GroupAction",
+    "GroupActionRequest",
     "Key",
     "MatrixRow",
+    "MessageKey",
+    "MessageKeyAction",
+    "MessageKeyRequest",
+    "MessageKeys",
     "OutboundMessage",
     "Peer",
     "PingResult",
     "Problem",
+    "Purged",
+    "Queue",
+    "QueueAction",
+    "QueueEntry",
+    "QueueRequest",
+    "QueueResult",
     "RecipientConfirmation",
     "RecordState",
     "Role",
@@ -180,7 +195,7 @@ class Zone(_Model):
 
 
 class ZoneAction(StrEnum):
-    """What can be done with a zone at a combiner or signer."""
+    """What can be done with a zone at a combiner or signer; ``resync`` at an agent."""
 
     REFRESH = "refresh"  #: ask the primaries for a newer version now; with ``force``, transfer what they have
     NOTIFY = "notify"  #: tell all secondaries of the version served
@@ -188,6 +203,7 @@ class ZoneAction(StrEnum):
     FREEZE = "freeze"  #: serve the present version on, hold newer ones back; ends with the daemon
     THAW = "thaw"  #: serve what was held back
     BUMP = "bump"  #: serve the same content under a newer serial, durably
+    RESYNC = "resync"  #: send all that we know, ask for all that others know, or both
 
 
 class ZoneActionRequest(_Model):
@@ -195,6 +211,7 @@ class ZoneActionRequest(_Model):
 
     action: ZoneAction
     force: bool = False  #: for ``refresh``
+    direction: Literal["push", "pull", "both"] = "both"  #: for ``resync``
 
 
 class ZoneActionResult(_Model):
@@ -278,6 +295,141 @@ class OutboundMessage(_Model):
     attempts: int
     next_attempt: float
     last_error: str | None = None
+
+
+class QueueEntry(OutboundMessage):
+    """One message in the queue, as queue control names it."""
+
+    id: str  #: of this entry, for ``drop``; one message to several recipients has one entry for each
+    #: ``under way``; ``waiting`` for its next attempt; ``queued`` behind another one; ``resting`` until its recipient
+    #: can be reached; ``paused`` by the operator
+    state: Literal["queued", "under way", "waiting", "resting", "paused"]
+
+
+class Queue(_Model):
+    """The durable queue of a daemon (``GET /v1/queue``)."""
+
+    messages: tuple[QueueEntry, ...]  #: oldest first
+    paused: tuple[str, ...] = ()  #: identities to which nothing queued is sent
+    capacity: int
+
+
+class QueueAction(StrEnum):
+    """What can be done with the queue."""
+
+    RETRY = "retry"  #: try what waits now: for ``peer``, or everything
+    DROP = "drop"  #: give the message ``id`` up
+    PAUSE = "pause"  #: send nothing queued to ``peer``, also after a restart
+    RESUME = "resume"  #: send to ``peer`` again, at once
+
+
+class QueueRequest(_Model):
+    """Body of ``POST /v1/queue/actions``."""
+
+    action: QueueAction
+    peer: str | None = None
+    id: str | None = None
+    dry_run: bool = False  #: say what would happen
+
+
+class QueueResult(_Model):
+    """What an action on the queue has done, or would do."""
+
+    action: QueueAction
+    done: bool  #: ``False``: it was a dry run
+    message: str  #: in words
+    affected: tuple[QueueEntry, ...] = ()  #: as they were before
+    effects: tuple[str, ...] = ()  #: what else follows, in words
+
+
+class DistributionInfo(_Model):
+    """One message sent or received of late, one attempt (``GET /v1/distributions``)."""
+
+    id: str
+    direction: Literal["in", "out"]
+    peer: str
+    type: str
+    zone: str
+    began_at: float
+    octets: int | None = None  #: of the payload, sealed if it was sent, opened if it was received
+    mode: Literal["edns0", "query"] = "edns0"  #: whether the payload came with the message, or was fetched
+    state: Literal["pending", "confirmed", "failed"]
+    ended_at: float | None = None
+    error: str | None = None
+
+
+class Purged(_Model):
+    """Answer of ``POST /v1/distributions/purge``."""
+
+    purged: int
+    left: int
+
+
+class DiagnosisStep(_Model):
+    """One step of ``peer doctor``."""
+
+    step: str
+    ok: bool | None  #: ``None``: could not be looked at, because of an earlier step
+    detail: str
+    side: Literal["ours", "theirs", "network", "unknown"] | None = None  #: whose fault it is; ``None``: nobody's
+    advice: str | None = None
+
+
+class Diagnosis(_Model):
+    """What is wrong between us and a peer (``POST /v1/peers/{identity}/doctor``)."""
+
+    identity: str
+    ok: bool
+    verdict: str  #: in one sentence
+    steps: tuple[DiagnosisStep, ...]
+
+
+class GroupAction(StrEnum):
+    """What can be done with an election."""
+
+    FORCE = "force"  #: call an election now
+    STEP_DOWN = "step-down"  #: give the leadership up and have another one elected
+
+
+class GroupActionRequest(_Model):
+    """Body of ``POST /v1/groups/{key}/actions``."""
+
+    action: GroupAction
+
+
+class MessageKey(_Model):
+    """One of our keys for messages; its private half is shown nowhere."""
+
+    thumbprint: str  #: RFC 7638
+    jwk: dict[str, str]  #: the public key
+    use: Literal["current", "next", "previous"]  #: signs; is published beside it; opens late messages
+
+
+class MessageKeyAction(StrEnum):
+    """The steps of a key roll-over."""
+
+    PREPARE = "prepare"  #: make the next key and publish it beside the current one
+    SWITCH = "switch"  #: sign with the next key; the former one still opens messages
+    FINISH = "finish"  #: forget the former key
+    CANCEL = "cancel"  #: forget the next key
+
+
+class MessageKeyRequest(_Model):
+    """Body of ``POST /v1/message-keys/actions``."""
+
+    action: MessageKeyAction
+    force: bool = False  #: although peers may still need more time
+
+
+class MessageKeys(_Model):
+    """Our keys for messages, and how far a roll-over is (``GET /v1/message-keys``)."""
+
+    identity: str
+    keys: tuple[MessageKey, ...]
+    step: Literal["steady", "prepared", "switched"]
+    since: float | None = None  #: when the step was reached
+    ready_at: float | None = None  #: when the next step is safe: every peer has had time to look
+    advice: str  #: what to do next, in words
 
 
 class SdeZone(_Model):

@@ -13,11 +13,20 @@ from mpcore.control.models import (
     ChangePlan,
     ChangeRequest,
     Contributions,
+    Diagnosis,
+    DistributionInfo,
     Event,
     Group,
+    GroupActionRequest,
     Key,
+    MessageKeyRequest,
+    MessageKeys,
     Peer,
     PingResult,
+    Purged,
+    Queue,
+    QueueRequest,
+    QueueResult,
     SdeZone,
     Snapshot,
     Status,
@@ -44,10 +53,42 @@ class ControlService(Protocol):
 
     async def ping(self, identity: str, timeout: float) -> PingResult: ...
 
+    async def reset_peer(self, identity: str) -> Peer:
+        """Forget what is known of a peer and find it anew; :raises NotFoundError: no such peer."""
+        ...
+
+    async def diagnose(self, identity: str, timeout: float) -> Diagnosis:
+        """Look for what is wrong between us and a peer, within *timeout* seconds; :raises NotFoundError: none."""
+        ...
+
+    def queue_view(self) -> Queue: ...
+
+    async def queue_action(self, request: QueueRequest) -> QueueResult:
+        """Do something with the queue; :raises NotFoundError, ConflictError, PolicyError: no such message; not now."""
+        ...
+
+    async def drain(self, timeout: float) -> Queue:
+        """Wait until the queue is empty; :raises TimeoutError, ConflictError: it is not, and says why."""
+        ...
+
+    def distributions(self) -> list[DistributionInfo]: ...
+
+    def purge_distributions(self, everything: bool) -> Purged: ...
+
+    def message_keys(self) -> MessageKeys: ...
+
+    async def message_key_action(self, request: MessageKeyRequest) -> MessageKeys:
+        """Take a step of a key roll-over; :raises ConflictError, NotReadyError: it is not its turn, or too early."""
+        ...
+
     def groups(self) -> list[Group]: ...
 
     def group(self, key: str) -> Group:
         """The group whose hash or name starts with *key*; :raises NotFoundError: none, or more than one."""
+        ...
+
+    async def group_action(self, key: str, request: GroupActionRequest) -> Group:
+        """Do something with an election; :raises NotFoundError, ConflictError: no such group; not possible here."""
         ...
 
     def zones(self) -> list[Zone]: ...

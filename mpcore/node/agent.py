@@ -752,6 +752,12 @@ class AgentNode(AgentService):
     def expired(self, entry: OutboundEntry, now: float) -> tuple[str, Sequence[Action]]:
         return _SDE, self.sde.expired(entry.recipient, entry.distribution_id, now, entry.message.TYPE)
 
+    def dropped(self, entry: OutboundEntry, now: float) -> tuple[str, Sequence[Action]]:
+        return _SDE, self.sde.dropped(entry.recipient, entry.distribution_id, now, entry.message.TYPE)
+
+    def drop_effects(self, entry: OutboundEntry) -> list[str]:
+        return self.sde.drop_effects(entry.recipient, entry.distribution_id, entry.message.TYPE)
+
     async def exchanged(self, recipient: str, message: Message, error: str | None) -> None:
         await super().exchanged(recipient, message, error)
         peer = self.machines.get(recipient)

@@ -43,6 +43,7 @@ from mpcore.errors import (
 from mpcore.net.ratelimit import RateLimiter
 from mpcore.net.server import Request
 from mpcore.node.directory import Contact, Directory
+from mpcore.node.distributions import Distribution, DistributionLog
 from mpcore.node.replay import MAX_AGE, ReplayMemory, SeenKey, seen_key
 from mpcore.node.runtime import Runtime
 from mpcore.wire import frame
@@ -112,6 +113,7 @@ class Inbound:
     :param handler: the role; what it changes is durable when it returns.
     :param recall: looks a message up in the durable part of the replay memory.
     :param fetch: gets the payload of a message that came without; ``None``: such messages are refused.
+    :param history: where messages that were opened are listed.
     """
 
     def __init__(
@@ -124,10 +126,12 @@ class Inbound:
         recall: Recall,
         runtime: Runtime,
         fetch: Fetch | None = None,
+        history: DistributionLog | None = None,
     ) -> None:
         self._identity, self._key, self._directory = identity, key, directory
         self._authorizer, self._handler, self._recall, self._runtime = authorizer, handler, recall, runtime
         self._fetch = fetch
+        self._history = history if history is not None else DistributionLog(runtime.clock)
         self._memory = ReplayMemory()
         self._under_way: dict[SeenKey, anyio.Event] = {}
         self._failures = RateLimiter(rate=50, burst=200)  # by source address
@@ -158,7 +162,10 @@ class Inbound:
             self._failures.allow(source, now)
             return frame.encode_response(notify, _REFUSED, authoritative=True)
         contact, payload = opened
-        rcode, answer = await self._answer(notify, contact, payload)
+        listed = self._history.begin("in", contact.identity, "", "", notify.distribution_id)
+        listed.octets, listed.mode = len(payload), "edns0" if notify.data is not None else "query"
+        rcode, answer = await self._answer(notify, contact, payload, listed)
+        self._history.end(listed, None if rcode == 0 else f"answered {dns.rcode.to_text(dns.rcode.Rcode.make(rcode))}")
         if answer is None:
             return frame.encode_response(notify, rcode, authoritative=rcode != _SERVFAIL)
         sealed = self._runtime.sealing.seal(answer, self._key, contact.key, contact.identity, self._runtime.clock.now())
@@ -194,7 +201,9 @@ class Inbound:
             self._authorizer.unknown_key(sender, now)
         return None
 
-    async def _answer(self, notify: frame.Notify, contact: Contact, payload: bytes) -> tuple[int, bytes | None]:
+    async def _answer(
+        self, notify: frame.Notify, contact: Contact, payload: bytes, listed: Distribution
+    ) -> tuple[int, bytes | None]:
         """RCODE of, and acknowledgement for, an opened message."""
         sender = contact.identity
         now = self._runtime.clock.now()
@@ -213,6 +222,7 @@ class Inbound:
         except MessageError as error:
             self._log(notify, now, f"malformed: {error}")
             return _FORMERR, None
+        listed.type, listed.zone = message.TYPE, message.zone_name
         refusal = self._refusal(sender, message, now)
         if refusal is not None:
             self._log(notify, now, f"{message.TYPE} refused: {refusal}")

@@ -17,6 +17,7 @@ import anyio
 from mpcore.errors import DeliveryError, ExchangeError, PolicyError, RemoteError
 from mpcore.node.chunks import ChunkStore
 from mpcore.node.directory import Contact, Directory
+from mpcore.node.distributions import Distribution, DistributionLog
 from mpcore.node.links import Links
 from mpcore.node.runtime import Runtime
 from mpcore.wire import frame
@@ -43,6 +44,7 @@ class Outbound:
     :param chunks: keeps payloads for receivers that fetch them; ``None``: every payload goes with its message.
     :param mode: which way payloads go.
     :param endpoint: ``host:port`` where *chunks* are answered, as a recipient is told; ``None``: it knows.
+    :param history: where messages are listed.
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class Outbound:
         chunks: ChunkStore | None = None,
         mode: ChunkMode = "auto",
         endpoint: Callable[[str], str | None] = lambda recipient: None,
+        history: DistributionLog | None = None,
     ) -> None:
         self._identity, self._key, self._directory, self._runtime = identity, key, directory, runtime
         self._slots = anyio.Semaphore(concurrency)
         self._timeout = timeout
         self._chunks, self._mode, self._endpoint = chunks, mode, endpoint
+        self._history = history if history is not None else DistributionLog(runtime.clock)
         self._fetching: dict[str, anyio.Lock] = {}  # receivers fetch one payload of ours at a time
         self.links = Links(runtime.network, local_host=local_host)
 
@@ -74,12 +78,15 @@ class Outbound:
         """
         traffic = self._directory.traffic(contact.identity)
         started = self._runtime.clock.now()
+        listed = self._history.begin("out", contact.identity, message.TYPE, message.zone_name, distribution_id)
         try:
             async with self._slots:
-                acknowledgement = await self._exchange(contact, message, distribution_id)
+                acknowledgement = await self._exchange(contact, message, distribution_id, listed)
         except DeliveryError as error:
             traffic.last_error = str(error)
+            self._history.end(listed, str(error))
             raise
+        self._history.end(listed)
         traffic.sent[message.TYPE] = traffic.sent.get(message.TYPE, 0) + 1
         now = self._runtime.clock.now()
         traffic.last_acknowledged = now
@@ -87,17 +94,21 @@ class Outbound:
         traffic.last_error = None
         return acknowledgement
 
-    async def _exchange(self, contact: Contact, message: Message, distribution_id: str) -> Acknowledgement:
+    async def _exchange(
+        self, contact: Contact, message: Message, distribution_id: str, listed: Distribution
+    ) -> Acknowledgement:
         try:
             data = self._runtime.sealing.seal(
                 message.to_json(), self._key, contact.key, contact.identity, self._runtime.clock.now()
             )
         except PolicyError as error:
             raise DeliveryError(str(error)) from None
+        listed.octets = len(data)
         request_id = self._runtime.random.getrandbits(16)
         async with AsyncExitStack() as stack:
             if self._by_query(message, len(data)):
                 assert self._chunks is not None
+                listed.mode = "query"
                 await stack.enter_async_context(self._fetching.setdefault(contact.identity, anyio.Lock()))
                 self._chunks.put(contact.identity, distribution_id, self._identity, message.TYPE, data)
                 endpoint = self._endpoint(contact.identity)

@@ -162,6 +162,8 @@ class NodeSettings(_Settings):
     chunk_mode: Literal["edns0", "query", "auto"] = "auto"
     #: whether other agents are told where they fetch; without it they use the address that they know
     chunk_query_endpoint: Literal["include", "none"] = "include"
+    #: seconds for which messages of a type are listed; 30 for beat and ping, 300 for the others unless given
+    distribution_retention: dict[str, Annotated[float, Field(ge=1, le=86400)]] = Field(default_factory=dict)
 
 
 class ResolverSettings(_Settings):

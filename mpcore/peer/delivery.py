@@ -11,6 +11,8 @@ A failed attempt is repeated after :data:`RETRY` seconds (the last value again a
 same distribution id.  While a recipient is not *ready* (not found or not greeted yet) its lanes rest, and that does not
 count as an attempt; they continue at once when it becomes ready.
 
+The operator may pause a recipient: its lanes rest, also after a restart, until it is resumed.
+
 A message whose operations are all ``replace`` makes older ones of the same recipient, zone, message type and author
 superfluous if it replaces all their record types.  Those that were never tried are dropped and reported as superseded;
 one that was tried may have arrived and stays (guide, wire format, "Delivery").
@@ -30,12 +32,12 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from mpcore.actions import Action, SetTimer, Store
-from mpcore.errors import MessageError, QueueFullError
+from mpcore.errors import ConflictError, MessageError, NotFoundError, QueueFullError
 from mpcore.machine import Transition
 from mpcore.peer.actions import Attempt, Expired, Superseded
 from mpcore.wire.messages import Message, Sync, Update, decode_message
@@ -45,6 +47,7 @@ __all__ = (
     "EXPIRY",
     "KIND",
     "MAX_UNDER_WAY",
+    "PAUSED",
     "RETRY",
     "TRANSITIONS",
     "DeliveryQueue",
@@ -54,6 +57,9 @@ __all__ = (
 
 KIND: Final = "outbound"
 """Kind of the ``Store`` actions."""
+
+PAUSED: Final = "paused"
+"""Kind of the ``Store`` actions that remember paused recipients, by identity."""
 
 CAPACITY: Final = 10000
 """Most messages in the queue."""
@@ -80,6 +86,8 @@ TRANSITIONS: Final = (
     Transition("waiting", "timer", "recipient ready", "under way", "attempt"),
     Transition("waiting", "recipient becomes ready", "", "under way", "attempt"),
     Transition("waiting", "a day old", "", "gone", "report"),
+    Transition("queued", "dropped", "order of the operator", "gone", ""),
+    Transition("waiting", "dropped", "order of the operator", "gone", ""),
     Transition("waiting", "recipient removed", "", "gone", "report"),
 )
 """The life of one message."""
@@ -149,6 +157,8 @@ class QueuedMessage:
     attempts: int
     next_attempt: float
     last_error: str | None
+    key: str = ""  #: of the entry
+    state: Literal["queued", "under way", "waiting", "resting", "paused"] = "queued"
 
 
 @dataclass(slots=True)
@@ -176,6 +186,7 @@ class DeliveryQueue:
         self._entries: dict[str, OutboundEntry] = {}  # in the order of their keys
         self._lanes: dict[_LaneKey, _Lane] = {}
         self._ready: set[str] = set()
+        self._paused: set[str] = set()
         self._under_way: dict[str, _LaneKey] = {}  # key of a message -> its lane
         self._load: dict[str, int] = {}  # recipient -> messages under way
         self._blocked: dict[str, deque[_LaneKey]] = {}  # recipient -> lanes that wait for its load to sink
@@ -188,7 +199,7 @@ class DeliveryQueue:
 
     def messages(self, zone: str | None = None) -> list[QueuedMessage]:
         """What waits, oldest first, of one zone or of all."""
-        found = []
+        found: list[QueuedMessage] = []
         for entry in self._entries.values():
             if zone is not None and entry.zone != zone:
                 continue
@@ -204,17 +215,47 @@ class DeliveryQueue:
                     attempts=lane.attempts if first else 0,
                     next_attempt=max(lane.next_attempt, entry.enqueued_at),
                     last_error=lane.last_error if first else None,
+                    key=entry.key,
+                    state=self._state_of(entry, lane),
                 )
             )
         return found
 
+    def _state_of(
+        self, entry: OutboundEntry, lane: _Lane
+    ) -> Literal["queued", "under way", "waiting", "resting", "paused"]:
+        if entry.key in self._under_way:
+            return "under way"
+        if entry.recipient in self._paused:
+            return "paused"
+        if entry.recipient not in self._ready:
+            return "resting"
+        return "waiting" if lane.entries[0].key == entry.key and lane.attempts else "queued"
+
+    @property
+    def capacity(self) -> int:
+        """Most messages."""
+        return self._capacity
+
+    @property
+    def paused(self) -> tuple[str, ...]:
+        """Recipients to which nothing is sent, by order of the operator."""
+        return tuple(sorted(self._paused))
+
+    def entry(self, key: str) -> OutboundEntry | None:
+        """The message *key*, or ``None``."""
+        return self._entries.get(key)
+
     # -------------------------------------------------------------------------------------------------------- events
 
-    def restore(self, stored: Mapping[str, Mapping[str, Any]], now: float) -> list[Action]:
+    def restore(self, stored: Mapping[str, Mapping[str, Any]], now: float, paused: Iterable[str] = ()) -> list[Action]:
         """Take over what a former run has stored, key -> value; call it once, before anything else.
 
         Values that are damaged are deleted.
+
+        :param paused: keys of the ``Store`` actions of kind :data:`PAUSED`.
         """
+        self._paused.update(paused)
         actions: list[Action] = []
         for key in sorted(stored):
             try:
@@ -271,9 +312,56 @@ class DeliveryQueue:
         """
         self._ready.discard(recipient)
         actions: list[Action] = []
+        if recipient in self._paused:
+            self._paused.discard(recipient)
+            actions.append(Store(PAUSED, recipient, None))
         for entry in [entry for entry in self._entries.values() if entry.recipient == recipient]:
             actions += self._give_up(entry, reason)
         return [*actions, *self._set_timer()]
+
+    # ------------------------------------------------------------------------------------------ orders of the operator
+
+    def pause(self, recipient: str, now: float) -> list[Action]:
+        """Send nothing to *recipient* until :meth:`resume`, also after a restart; what is under way goes on.
+
+        Messages are given up all the same when they are a day old.
+        """
+        if recipient in self._paused:
+            return []
+        self._paused.add(recipient)
+        return [Store(PAUSED, recipient, {"since": now}), *self._set_timer()]
+
+    def resume(self, recipient: str, now: float) -> list[Action]:
+        """Send to *recipient* again: whatever waits for it is tried at once."""
+        if recipient not in self._paused:
+            return []
+        self._paused.discard(recipient)
+        return [Store(PAUSED, recipient, None), *self.retry(recipient, now)]
+
+    def retry(self, recipient: str | None, now: float) -> list[Action]:
+        """Try at once what waits for its next attempt: to *recipient*, or ``None``: to anybody."""
+        actions: list[Action] = []
+        for key, lane in list(self._lanes.items()):
+            if recipient in (None, key[0]):
+                lane.next_attempt = min(lane.next_attempt, now)
+                actions += self._go(key, now)
+        return [*actions, *self._set_timer()]
+
+    def drop(self, key: str, now: float) -> list[Action]:
+        """Give the message *key* up; it is not reported as :class:`~mpcore.peer.actions.Expired`.
+
+        :raises NotFoundError: there is none.
+        :raises ConflictError: it is under way.
+        """
+        entry = self._entries.get(key)
+        if entry is None:
+            raise NotFoundError(f"no message {key.lstrip('0') or '0'} is in the queue")
+        if key in self._under_way:
+            raise ConflictError(f"message {key.lstrip('0')} is under way right now")
+        self._remove(entry)
+        return [Store(KIND, key, None), *self._go((entry.recipient, entry.zone), now), *self._set_timer()]
+
+    # ------------------------------------------------------------------------------------------------------- outcomes
 
     def delivered(self, key: str, now: float) -> list[Action]:
         """The recipient has acknowledged the message *key*."""
@@ -332,6 +420,8 @@ class DeliveryQueue:
         recipient = lane_key[0]
         lane = self._lanes.get(lane_key)
         if lane is None or not lane.entries or lane.under_way is not None or recipient not in self._ready:
+            return []
+        if recipient in self._paused:
             return []
         if lane.next_attempt > now:
             heapq.heappush(self._due, (lane.next_attempt, lane_key))

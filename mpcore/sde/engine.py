@@ -92,6 +92,7 @@ _ASK_LIMIT: Final = 3600.0
 _ASK_TIMES: Final = 8
 _FUTURE: Final = 3600.0  # how far ahead of our clock an author's Time may push the order of its messages
 _TIME_STEP: Final = 2e-6  # messages carry microseconds
+_DROPPED: Final = "the message was dropped from the queue by the operator"
 _VERBS: Final = frozenset({"add", "delete", "replace"})
 _MAX_INBOUNDS: Final = 5000
 _MAX_CHANGES: Final = 2000
@@ -654,6 +655,56 @@ class SynchronisedData:
             if leg is not None and leg.status == "owed":
                 self._repeat(distribution, recipient, now)
         return self._finish(now)
+
+    def dropped(self, recipient: str, distribution_id: str, now: float, message_type: str = "") -> list[Action]:
+        """The operator has dropped a durable message of ours: what it said counts as refused by *recipient*.
+
+        Our own sets are offered again after an hour, and with their next change.
+
+        :param message_type: see :meth:`delivered`.
+        """
+        distribution = self._ledger.distributions.get(distribution_id)
+        leg = distribution.legs.get(recipient) if distribution is not None else None
+        if message_type == "confirm" or distribution is None or leg is None or leg.status != "owed":
+            return self._finish(now)
+        key = (distribution.zone, distribution.originator, distribution.rrtype)
+        for entry in list(self._ledger.set_of(key).values()):
+            answer = entry.answers.get(recipient)
+            if answer is not None and answer.status == "owed" and entry.sequence <= distribution.sequence:
+                entry.answers[recipient] = Answer("rejected", now, _DROPPED)
+                self._ledger.touch(entry)
+        leg.status, leg.since = "final", now
+        self._ledger.touch(distribution)
+        self._close(distribution)
+        for entry in list(self._ledger.set_of(key).values()):
+            self._evaluate(entry, now)
+        self._tell(ZoneChanged(distribution.zone))
+        if distribution.originator == self.identity:
+            self._settle_keys(distribution.zone)
+        else:
+            self._resolve(key, now, answered=distribution.sequence)
+        return self._finish(now)
+
+    def drop_effects(self, recipient: str, distribution_id: str, message_type: str) -> list[str]:
+        """What :meth:`dropped` would mean, one sentence each."""
+        if message_type == "confirm":
+            return [f"{recipient} gets no final answer about its data; it sends them again in some minutes"]
+        distribution = self._ledger.distributions.get(distribution_id)
+        leg = distribution.legs.get(recipient) if distribution is not None else None
+        if distribution is None or leg is None:
+            return [f"{recipient} does not get the {message_type}; nothing here waits for an answer to it"]
+        whose = "our" if distribution.originator == self.identity else f"{distribution.originator}'s"
+        what = f"{whose} {len(distribution.texts)} {distribution.rrtype} records of {distribution.zone}"
+        if leg.status != "owed":
+            return [f"nothing changes here: a newer message about {what} takes its place"]
+        effects = [f"{recipient} does not learn of {what}: the records, or their removal, count as refused by it"]
+        if distribution.originator == self.identity:
+            effects.append("they are offered again with the next change of the set, or after an hour")
+        else:
+            effects.append(f"{distribution.originator} is told so; they are offered again when it sends them again")
+        if distribution.rrtype == "DNSKEY" and distribution.originator == self.identity:
+            effects.append("our signer is told that the keys were refused, and does not go on with its roll-over")
+        return effects
 
     def confirm_received(self, sender: str, confirm: Confirm, now: float) -> list[Action]:
         """A CONFIRM of *sender* (authenticated) to a message of ours; one that we do not wait for is ignored."""

@@ -27,12 +27,27 @@ from mpcore.control.models import (
     ChangeRequest,
     Contribution,
     Contributions,
+    Diagnosis,
+    DiagnosisStep,
+    DistributionInfo,
     Election,
     Event,
     Group,
+    GroupAction,
+    GroupActionRequest,
     Key,
+    MessageKey,
+    MessageKeyAction,
+    MessageKeyRequest,
+    MessageKeys,
     Peer,
     PingResult,
+    Purged,
+    Queue,
+    QueueAction,
+    QueueEntry,
+    QueueRequest,
+    QueueResult,
     RecordState,
     Role,
     SdeRecord,
@@ -63,6 +78,17 @@ from mpcore.errors import (
 pytestmark = pytest.mark.anyio
 
 RECORD = "www.example.\t300\tIN\tA\t192.0.2.1"
+ENTRY = QueueEntry(
+    id="17",
+    recipient="b.",
+    type="sync",
+    zone="example.",
+    distribution_id="6a12f0d0",
+    enqueued_at=1.0,
+    attempts=2,
+    next_attempt=5.0,
+    state="waiting",
+)
 
 
 @pytest.fixture
@@ -124,6 +150,52 @@ class FakeService:
             finally:
                 self.given_up.set()
         return PingResult(identity=identity, ok=True, round_trip=0.01)
+
+    async def reset_peer(self, identity: str) -> Peer:
+        self._ask("reset", identity)
+        return self.peers()[0]
+
+    async def diagnose(self, identity: str, timeout: float) -> Diagnosis:
+        self._ask("doctor", identity, timeout)
+        step = DiagnosisStep(step="URI", ok=False, detail="absent", side="theirs", advice="publish it")
+        return Diagnosis(identity=identity, ok=False, verdict="URI: absent", steps=(step,))
+
+    def queue_view(self) -> Queue:
+        self._ask("queue")
+        return Queue(messages=(ENTRY,), paused=("b.",), capacity=10)
+
+    async def queue_action(self, request: QueueRequest) -> QueueResult:
+        self._ask("queue action", request)
+        return QueueResult(action=request.action, done=not request.dry_run, message="done", affected=(ENTRY,))
+
+    async def drain(self, timeout: float) -> Queue:
+        self._ask("drain", timeout)
+        return Queue(messages=(), capacity=10)
+
+    def distributions(self) -> list[DistributionInfo]:
+        self._ask("distributions")
+        return [
+            DistributionInfo(
+                id="6a12f0d0", direction="in", peer="b.", type="beat", zone="", began_at=1.0, state="confirmed"
+            )
+        ]
+
+    def purge_distributions(self, everything: bool) -> Purged:
+        self._ask("purge", everything)
+        return Purged(purged=2, left=1)
+
+    def message_keys(self) -> MessageKeys:
+        self._ask("message keys")
+        key = MessageKey(thumbprint="t", jwk={"kty": "EC"}, use="current")
+        return MessageKeys(identity="a.", keys=(key,), step="steady", advice="nothing")
+
+    async def message_key_action(self, request: MessageKeyRequest) -> MessageKeys:
+        self._ask("message key action", request)
+        return self.message_keys()
+
+    async def group_action(self, key: str, request: GroupActionRequest) -> Group:
+        self._ask("group action", key, request)
+        return self.group(key)
 
     def groups(self) -> list[Group]:
         self._ask("groups")
@@ -681,3 +753,48 @@ def test_every_reference_in_the_document_resolves() -> None:
     found = set(references(document))
     assert len(found) > 10
     assert {name.removeprefix("#/components/schemas/") for name in found} <= set(document["components"]["schemas"])
+
+
+# -- operations on queue, peers, groups and keys
+
+
+async def test_queue_control_reaches_the_service(path: Path) -> None:
+    async with serving(path) as (service, client):
+        assert (await client.queue()).messages == (ENTRY,)
+        for action in QueueAction:
+            result = await client.queue_action(QueueRequest(action=action, peer="b.", dry_run=True))
+            assert (result.action, result.done, result.affected) == (action, False, (ENTRY,))
+            assert service.asked[-1] == ("queue action", QueueRequest(action=action, peer="b.", dry_run=True))
+        assert (await client.drain(2.5)).messages == ()
+        assert service.asked[-1] == ("drain", 2.5)
+        service.raising = TimeoutError("1 messages are left")
+        with pytest.raises(TimeoutError, match="1 messages are left"):
+            await client.drain(0.1)
+
+
+async def test_distributions_reach_the_service(path: Path) -> None:
+    async with serving(path) as (service, client):
+        (listed,) = await client.distributions()
+        assert (listed.id, listed.state, listed.mode) == ("6a12f0d0", "confirmed", "edns0")
+        for everything in (False, True):
+            assert await client.purge_distributions(everything) == Purged(purged=2, left=1)
+            assert service.asked[-1] == ("purge", everything)
+        status, problem = await ask(path, "POST", "/v1/distributions/purge?everything=all", b"{}")
+        assert (status, problem["error"]) == (400, "usage")
+
+
+async def test_peers_groups_and_keys_reach_the_service(path: Path) -> None:
+    async with serving(path) as (service, client):
+        assert (await client.reset_peer("agent.beta.example.")).identity == "agent.beta.example."
+        assert service.asked[-2:] == [("reset", "agent.beta.example."), ("peers",)]
+        found = await client.diagnose("agent.beta.example.", timeout=3)
+        assert (found.ok, found.steps[0].side) == (False, "theirs")
+        assert service.asked[-1] == ("doctor", "agent.beta.example.", 3.0)
+        for action in GroupAction:
+            assert (await client.group_action("abc", GroupActionRequest(action=action))).hash == "abc"
+            assert service.asked[-2] == ("group action", "abc", GroupActionRequest(action=action))
+        assert (await client.message_keys()).step == "steady"
+        for step in MessageKeyAction:
+            assert (await client.message_key_action(MessageKeyRequest(action=step))).identity == "a."
+        status, problem = await ask(path, "POST", "/v1/groups/abc/actions", b'{"action": "crown"}')
+        assert (status, problem["error"]) == (400, "usage")

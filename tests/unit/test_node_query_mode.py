@@ -175,6 +175,7 @@ async def fetched_or_none(kept: ChunkStore, number: int) -> bool:
 async def test_which_way_a_payload_takes(mode: Any, kind: str, size: int, by_query: bool | None) -> None:
     class Runtime:
         network = None
+        clock = SetClock()
 
     class Kind:
         TYPE = kind
