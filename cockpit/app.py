@@ -40,7 +40,7 @@ from mpcore.errors import MpError
 if TYPE_CHECKING:
     from cockpit.lab import LabProcess
 
-__all__ = ("CockpitApp", "run_app")
+__all__ = ("CockpitApp", "daemons_of", "run_app")
 
 _SHOW_EVERY = 0.1
 _TICK = 1.0
@@ -85,6 +85,7 @@ class CockpitApp(App[int]):
     :param backend: what is asked besides the feed.
     :param clock: Unix seconds.
     :param feed: where entries come from: a recording; ``None``: the daemons.
+    :param daemons: whose entries those are.
     :param lab: a lab that this program started.
     :param read_only: refuse changes.
     """
@@ -130,6 +131,7 @@ class CockpitApp(App[int]):
         *,
         clock: Callable[[], float] = time.time,
         feed: Callable[[], AsyncIterator[Entry]] | None = None,
+        daemons: Iterable[DaemonKey] = (),
         lab: LabProcess | None = None,
         read_only: bool = False,
         theme: str | None = None,
@@ -137,11 +139,9 @@ class CockpitApp(App[int]):
         super().__init__()
         self.session, self.backend, self.clock, self.read_only = session, backend, clock, read_only
         self._feed, self._lab = feed, lab
-        self.model = (
-            Model()
-            if feed is not None
-            else Model.of(DaemonKey(context.name, role) for context in session.fleet.contexts for role in context.roles)
-        )
+        if feed is None:
+            daemons = [DaemonKey(context.name, role) for context in session.fleet.contexts for role in context.roles]
+        self.model = Model.of(daemons)
         self._changed = True
         self.context_name = "" if feed is not None else session.context.name
         self.zone_name: str | None = None
@@ -376,6 +376,11 @@ class CockpitApp(App[int]):
         self.run_line(f"{find_command('peer', 'ping').name} {identity}")
 
 
+def daemons_of(entries: Iterable[Entry]) -> list[DaemonKey]:
+    """The daemons that a recording is about, in order of their names."""
+    return sorted({DaemonKey(entry.context, entry.role) for entry in entries})
+
+
 async def _recorded(entries: Sequence[Entry]) -> AsyncIterator[Entry]:
     for entry in entries:
         yield entry
@@ -401,6 +406,7 @@ def run_app(session: Session, entries: Sequence[Entry] | None, lab: LabProcess |
             ReplayBackend(),
             clock=lambda: last,
             feed=lambda: _recorded(entries),
+            daemons=daemons_of(entries),
             read_only=True,
             theme=settings.theme,
         )

@@ -90,7 +90,11 @@ class OverviewScreen(FleetScreen):
         """All three tables."""
         labels = self.model.labels()
         self.query_one("#daemons", LineTable).set_rows(
-            [self._daemon(daemon, labels) for daemon in self.model.daemons.values()]
+            [
+                self._daemon(daemon, labels)
+                for context in self.model.contexts
+                for daemon in self.model.of_context(context)
+            ]
         )
         self.query_one("#groups", LineTable).set_rows(self._groups(labels))
         found = attention(self.model)
@@ -118,7 +122,7 @@ class OverviewScreen(FleetScreen):
             since = f"{age(daemon.since, self.now)} ago" if daemon.problem else "-"
             return Row(
                 name,
-                ((name, "plain"), state, (since, "dim"), dash, dash, dash, (daemon.problem or "-", "dim"), dash, dash),
+                ((name, "plain"), state, (since, "dim"), dash, dash, dash, dash, dash, dash),
             )
         operational = sum(peer.state == "OPERATIONAL" for peer in daemon.peers.values())
         peers: Cell = (f"{operational}/{len(daemon.peers)}", "good" if operational == len(daemon.peers) else "wait")

@@ -30,7 +30,7 @@ class Column:
 
     :param title: heading; a filter ``title:text`` looks only here.
     :param least: width it is shrunk to before a column is left out.
-    :param grows: takes what room is left, and gives room away first.
+    :param grows: gives room away first; as the last column it takes what is left.
     :param spare: when there is no room, columns with the highest number are left out; 0: never.
     """
 
@@ -227,7 +227,7 @@ class LineTable(ScrollView, can_focus=True):
         while excess > 0 and (giving := [index for index in growing if widths[index] > least[index]]):
             widths[max(giving, key=lambda index: widths[index])] -= 1
             excess -= 1
-        if excess < 0 and growing:
+        if excess < 0 and growing and growing[-1] == shown[-1]:
             widths[growing[-1]] -= excess
         self._widths = widths
 

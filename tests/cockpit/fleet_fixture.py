@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 
-from cockpit.app import CockpitApp
+from cockpit.app import CockpitApp, daemons_of
 from cockpit.contexts import RoleName
 from cockpit.recording import Entry, read_recording
 from cockpit.session import Session
@@ -97,4 +97,11 @@ def make_app(name: str = "forming", *, until: float | None = None, read_only: bo
             yield entry
         await anyio.sleep_forever()
 
-    return CockpitApp(Session(Path("/nowhere")), FakeBackend(), clock=lambda: now, feed=feed, read_only=read_only)
+    return CockpitApp(
+        Session(Path("/nowhere")),
+        FakeBackend(),
+        clock=lambda: now,
+        feed=feed,
+        daemons=daemons_of(entries),
+        read_only=read_only,
+    )
