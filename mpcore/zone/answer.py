@@ -601,7 +601,7 @@ def _render(sections: tuple[list[Piece], ...], question: bytes, qname: bytes, *,
     position = 12 + len(question)
     names: dict[bytes, int] = {}
     for section in sections:
-        for owner, octets, _ in section:
+        for owner, octets, number in section:
             if owner == qname and not compress:
                 parts.append(octets)
                 position += len(octets)
@@ -611,34 +611,46 @@ def _render(sections: tuple[list[Piece], ...], question: bytes, qname: bytes, *,
                 while qname[offset]:
                     names[qname[offset:]] = 12 + offset
                     offset += qname[offset] + 1
+            name = _compressed(owner, position, names)
+            again = name if len(name) <= 2 or position >= 0x4000 else (0xC000 | position).to_bytes(2, "big")
+            if number == 1 and not compress:
+                parts.append(name)
+                parts.append(octets[2:])
+                position += len(name) + len(octets) - 2
+                continue
             start, end = 0, len(octets)
             while start < end:
                 stop = start + 12 + (octets[start + 10] << 8 | octets[start + 11])
-                name = _compressed(owner, position, names)
                 position += len(name)
                 parts.append(name)
                 rdtype = octets[start + 2] << 8 | octets[start + 3]
                 if compress and rdtype in _COMPRESSED:
-                    rdata = _compressed(octets[start + 12 : stop], position + 10, names)
+                    rdata = _compressed(
+                        octets[start + 12 : stop].lower(), position + 10, names, octets[start + 12 : stop]
+                    )
                     record = octets[start + 2 : start + 10] + len(rdata).to_bytes(2, "big") + rdata
                 else:
                     record = octets[start + 2 : stop]
                 parts.append(record)
                 position += len(record)
                 start = stop
+                name = again
     return b"".join(parts)
 
 
-def _compressed(name: bytes, position: int, names: dict[bytes, int]) -> bytes:
-    """A name as it is written at *position*, remembering where its parts stand."""
-    lowered = name.lower()
+def _compressed(name: bytes, position: int, names: dict[bytes, int], spelled: bytes = b"") -> bytes:
+    """A name as it is written at *position*, remembering where its parts stand.
+
+    :param name: in lower case.
+    :param spelled: the name as it shall be spelled, if not in lower case.
+    """
     offset = 0
-    while length := lowered[offset]:
-        suffix = lowered[offset:]
+    while length := name[offset]:
+        suffix = name[offset:]
         target = names.get(suffix)
         if target is not None:
-            return name[:offset] + (0xC000 | target).to_bytes(2, "big")
+            return (spelled or name)[:offset] + (0xC000 | target).to_bytes(2, "big")
         if position + offset < 0x4000:
             names[suffix] = position + offset
         offset += length + 1
-    return name
+    return spelled or name

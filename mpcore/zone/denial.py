@@ -19,11 +19,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from base64 import b32hexencode
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha1
 from typing import Final, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from mpcore.zone import owners, packed
 from mpcore.zone.rrset import RRset
@@ -40,6 +40,7 @@ __all__ = (
     "NsecDenial",
     "OnlineSignatures",
     "Piece",
+    "Proof",
     "is_hash_owner",
     "nsec3_hash",
     "successor",
@@ -55,6 +56,9 @@ HASH_LABEL: Final = 32
 Piece: TypeAlias = tuple[bytes, bytes, int]
 """Owner, records in the form of :mod:`mpcore.zone.packed`, their number."""
 
+Proof: TypeAlias = tuple[Piece, ...]
+"""NSEC or NSEC3 records, each with its signatures; some may be there twice."""
+
 OnlineSignatures: TypeAlias = Callable[[ZoneVersion, bytes, RRset], Sequence[bytes]]
 """Signs an RRset of a version as it is answered: version, owner, RRset; returns RRSIG RDATA, none if it cannot."""
 
@@ -65,19 +69,27 @@ _NSEC: Final = 47
 _NSEC3: Final = 50
 _NSEC3PARAM: Final = 51
 _NXNAME: Final = 128
+_MAX_REMEMBERED: Final = 4096  # proofs of a version, some 400 octets each
 _HASH_ONLY: Final = frozenset({_RRSIG, _NSEC3})
 
 
 class Denial(ABC):
-    """The proofs of one version."""
+    """The proofs of one version, which must live as long as they are asked for."""
 
-    __slots__ = ("version",)
+    __slots__ = ("_version",)
 
     def __init__(self, version: ZoneVersion) -> None:
-        self.version = version
+        self._version = ref(version)  # a version is the key under which its denial is remembered
+
+    @property
+    def version(self) -> ZoneVersion:
+        """The version whose proofs these are."""
+        version = self._version()
+        assert version is not None, "the version is gone"
+        return version
 
     @abstractmethod
-    def no_data(self, name: bytes, source: bytes, blob: bytes | None) -> Iterator[Piece]:
+    def no_data(self, name: bytes, source: bytes, blob: bytes | None) -> Proof:
         """*name* has no records of the type asked for.
 
         :param source: *name*, or the wildcard that it is synthesised from.
@@ -85,54 +97,56 @@ class Denial(ABC):
         """
 
     @abstractmethod
-    def no_name(self, name: bytes, encloser: bytes) -> Iterator[Piece]:
+    def no_name(self, name: bytes, encloser: bytes) -> Proof:
         """*name* does not exist, nor does the wildcard below its closest encloser."""
 
     @abstractmethod
-    def expanded(self, name: bytes, encloser: bytes) -> Iterator[Piece]:
+    def expanded(self, name: bytes, encloser: bytes) -> Proof:
         """*name* does not exist, so that the wildcard below its closest encloser applies."""
 
     @abstractmethod
-    def insecure(self, cut: bytes, blob: bytes) -> Iterator[Piece]:
+    def insecure(self, cut: bytes, blob: bytes) -> Proof:
         """The delegation at *cut* has no DS records."""
 
 
 class NsecDenial(Denial):
     """NSEC records of the zone itself (RFC 4035, section 3.1.3)."""
 
-    __slots__ = ()
+    __slots__ = ("_found",)
 
-    def no_data(self, name: bytes, source: bytes, blob: bytes | None) -> Iterator[Piece]:
+    def __init__(self, version: ZoneVersion) -> None:
+        super().__init__(version)
+        self._found: dict[bytes, Proof] = {}
+
+    def no_data(self, name: bytes, source: bytes, blob: bytes | None) -> Proof:
         """See :meth:`Denial.no_data`; an empty non-terminal has no NSEC, so it is covered."""
-        if blob is None:
-            yield from self._around(source)
-        else:
-            yield from _pieces(source, blob, _NSEC)
-        if source != name:
-            yield from self._around(name)
+        proof = self._around(source) if blob is None else _proof(source, blob, _NSEC)
+        return proof if source == name else proof + self._around(name)
 
-    def no_name(self, name: bytes, encloser: bytes) -> Iterator[Piece]:
+    def no_name(self, name: bytes, encloser: bytes) -> Proof:
         """See :meth:`Denial.no_name`."""
-        yield from self._around(name)
-        yield from self._around(owners.wildcard_below(encloser))
+        return self._around(name) + self._around(owners.wildcard_below(encloser))
 
-    def expanded(self, name: bytes, encloser: bytes) -> Iterator[Piece]:
+    def expanded(self, name: bytes, encloser: bytes) -> Proof:
         """See :meth:`Denial.expanded`."""
         return self._around(name)
 
-    def insecure(self, cut: bytes, blob: bytes) -> Iterator[Piece]:
+    def insecure(self, cut: bytes, blob: bytes) -> Proof:
         """See :meth:`Denial.insecure`."""
-        return _pieces(cut, blob, _NSEC)
+        return _proof(cut, blob, _NSEC)
 
-    def _around(self, name: bytes) -> Iterator[Piece]:
-        owner, found = self.version.at_or_before(name)
-        if packed.find(found, _NSEC) is not None:
-            yield from _pieces(owner, found, _NSEC)
-            return
-        owner = self.version.covering(name)  # glue and the like have none
-        blob = self.version.packed_node(owner)
-        if blob is not None:
-            yield from _pieces(owner, blob, _NSEC)
+    def _around(self, name: bytes) -> Proof:
+        version = self.version
+        key, blob = version.at_or_before(name)
+        proof = self._found.get(key)
+        if proof is None:
+            if packed.find(blob, _NSEC) is not None:
+                proof = _proof(version.owner_of(key), blob, _NSEC)
+            else:  # glue and the like have none
+                owner = version.covering(name)
+                proof = _proof(owner, version.packed_node(owner), _NSEC)
+            _remember(self._found, key, proof)
+        return proof
 
 
 class HashedDenial(Denial):
@@ -142,53 +156,55 @@ class HashedDenial(Denial):
     the closest encloser.
     """
 
-    __slots__ = ("chain",)
+    __slots__ = ("_found", "chain")
 
     def __init__(self, version: ZoneVersion, chain: HashChain) -> None:
         super().__init__(version)
         self.chain = chain
+        self._found: dict[bytes, Proof] = {}
 
-    def no_data(self, name: bytes, source: bytes, blob: bytes | None) -> Iterator[Piece]:
+    def no_data(self, name: bytes, source: bytes, blob: bytes | None) -> Proof:
         """See :meth:`Denial.no_data`."""
         if source == name:
-            yield from self._matched(name) or self._enclosed(name)
-        else:
-            yield from self._enclosed(name, owners.parent(source))
-            yield from self._matched(source) or self._covered(source)
+            return self._matched(name) or self._enclosed(name)
+        proof = self._enclosed(name, owners.parent(source))
+        return proof + (self._matched(source) or self._covered(source))
 
-    def no_name(self, name: bytes, encloser: bytes) -> Iterator[Piece]:
+    def no_name(self, name: bytes, encloser: bytes) -> Proof:
         """See :meth:`Denial.no_name`."""
         return self._enclosed(name, encloser, wildcard=True)
 
-    def expanded(self, name: bytes, encloser: bytes) -> Iterator[Piece]:
+    def expanded(self, name: bytes, encloser: bytes) -> Proof:
         """See :meth:`Denial.expanded`; the signature of the wildcard already tells the closest encloser."""
-        return iter(self._covered(_below(encloser, name)))
+        return self._covered(_below(encloser, name))
 
-    def insecure(self, cut: bytes, blob: bytes) -> Iterator[Piece]:
+    def insecure(self, cut: bytes, blob: bytes) -> Proof:
         """See :meth:`Denial.insecure`."""
-        yield from self._matched(cut) or self._enclosed(cut)
+        return self._matched(cut) or self._enclosed(cut)
 
-    def _enclosed(self, name: bytes, encloser: bytes | None = None, *, wildcard: bool = False) -> Iterator[Piece]:
+    def _enclosed(self, name: bytes, encloser: bytes | None = None, *, wildcard: bool = False) -> Proof:
         """The closest provable encloser proof (RFC 5155, section 7.2.1), with the wildcard's cover if asked for."""
         at = owners.parent(name) if encloser is None else encloser
-        while not (found := self._matched(at)) and at != self.version.origin:
+        while not (proof := self._matched(at)) and at != self.version.origin:
             at = owners.parent(at)
-        yield from found
-        yield from self._covered(_below(at, name))
-        if wildcard:
-            yield from self._covered(owners.wildcard_below(at))
+        proof += self._covered(_below(at, name))
+        return proof + self._covered(owners.wildcard_below(at)) if wildcard else proof
 
-    def _matched(self, name: bytes) -> list[Piece]:
+    def _matched(self, name: bytes) -> Proof:
         label = self.chain.label(name)
-        return self._at(label) if self.chain.covering(label) == label else []
+        return self._at(label) if self.chain.covering(label) == label else ()
 
-    def _covered(self, name: bytes) -> list[Piece]:
+    def _covered(self, name: bytes) -> Proof:
         return self._at(self.chain.covering(self.chain.label(name)))
 
-    def _at(self, label: bytes) -> list[Piece]:
-        owner = b"\x20" + label + self.version.origin
-        blob = self.version.packed_node(owner)
-        return [] if blob is None else list(_pieces(owner, blob, _NSEC3))
+    def _at(self, label: bytes) -> Proof:
+        proof = self._found.get(label)
+        if proof is None:
+            version = self.version
+            owner = b"\x20" + label + version.origin
+            proof = _proof(owner, version.packed_node(owner), _NSEC3)
+            _remember(self._found, label, proof)
+        return proof
 
 
 class CompactDenial(Denial):
@@ -203,34 +219,34 @@ class CompactDenial(Denial):
         super().__init__(version)
         self._sign = sign
 
-    def no_data(self, name: bytes, source: bytes, blob: bytes | None) -> Iterator[Piece]:
+    def no_data(self, name: bytes, source: bytes, blob: bytes | None) -> Proof:
         """See :meth:`Denial.no_data` (RFC 9824, sections 3.2 and 3.3)."""
         types = () if blob is None else packed.types(blob)
         if _NS in types and source != self.version.origin:
             types = tuple({_NS, _DS}.intersection(types))  # what else is at a zone cut is not the zone's own
         return self._made(name, types)
 
-    def no_name(self, name: bytes, encloser: bytes) -> Iterator[Piece]:
+    def no_name(self, name: bytes, encloser: bytes) -> Proof:
         """See :meth:`Denial.no_name` (RFC 9824, section 3.1)."""
         return self._made(name, (_NXNAME,))
 
-    def expanded(self, name: bytes, encloser: bytes) -> Iterator[Piece]:
+    def expanded(self, name: bytes, encloser: bytes) -> Proof:
         """Nothing: the answer is signed as if the name existed (RFC 9824, section 3.3), see :meth:`signed`."""
-        return iter(())
+        return ()
 
-    def insecure(self, cut: bytes, blob: bytes) -> Iterator[Piece]:
+    def insecure(self, cut: bytes, blob: bytes) -> Proof:
         """See :meth:`Denial.insecure`: of the types at a zone cut only NS is listed."""
         return self._made(cut, (_NS,))
 
-    def signed(self, owner: bytes, rrset: RRset) -> Iterator[Piece]:
+    def signed(self, owner: bytes, rrset: RRset) -> Proof:
         """An RRset and signatures made for it."""
         signatures = tuple(sorted(self._sign(self.version, owner, rrset)))
         node = {rrset.rdtype: rrset}
         if signatures:
             node[_RRSIG] = RRset(_RRSIG, rrset.ttl, signatures)
-        return _pieces(owner, packed.pack(node), rrset.rdtype)
+        return _proof(owner, packed.pack(node), rrset.rdtype)
 
-    def _made(self, name: bytes, types: Iterable[int]) -> Iterator[Piece]:
+    def _made(self, name: bytes, types: Iterable[int]) -> Proof:
         held = {_RRSIG, _NSEC, *types} - {_NSEC3}
         rdata = successor(name, self.version.origin) + _bitmap(held)
         return self.signed(name, RRset(_NSEC, self.version.minimum, (rdata,)))
@@ -299,12 +315,12 @@ class HashChain:
 
 
 class DenialChains:
-    """Finds the :class:`Denial` of a version, and remembers NSEC3 chains for as long as their versions live."""
+    """Finds the :class:`Denial` of a version, and remembers it for as long as the version lives."""
 
-    __slots__ = ("_chains",)
+    __slots__ = ("_denials",)
 
     def __init__(self) -> None:
-        self._chains: WeakKeyDictionary[ZoneVersion, HashChain | None] = WeakKeyDictionary()
+        self._denials: WeakKeyDictionary[ZoneVersion, Denial | None] = WeakKeyDictionary()
 
     def find(self, version: ZoneVersion) -> Denial | None:
         """How a version proves denial: NSEC3 if it has NSEC3PARAM and such a chain, else NSEC if its apex has one.
@@ -314,15 +330,19 @@ class DenialChains:
 
         :return: ``None`` if the version is not signed, or its chain is broken or has more than :data:`MAX_ITERATIONS`.
         """
+        try:
+            return self._denials[version]
+        except KeyError:
+            denial = self._denials[version] = self._make(version)
+            return denial
+
+    def _make(self, version: ZoneVersion) -> Denial | None:
         apex = version.packed_node(version.origin)
         if apex is None:
             return None
         found = packed.find(apex, _NSEC3PARAM)
         if found is not None:
-            try:
-                chain = self._chains[version]
-            except KeyError:
-                chain = self._chains[version] = self._chain(version, apex, found)
+            chain = self._chain(version, apex, found)
             if chain is not None:
                 return HashedDenial(version, chain)
         return NsecDenial(version) if packed.find(apex, _NSEC) is not None else None
@@ -346,9 +366,11 @@ class DenialChains:
     def _before(self, version: ZoneVersion, iterations: int, salt: bytes) -> tuple[ZoneVersion, HashChain] | None:
         """The version of the same zone that was seen last, if it had such a chain."""
         result = None
-        for other, chain in self._chains.items():
-            if other.origin == version.origin and chain is not None:
-                result = (other, chain) if (chain.iterations, chain.salt) == (iterations, salt) else result
+        for other, denial in self._denials.items():
+            if other.origin == version.origin and isinstance(denial, HashedDenial):
+                chain = denial.chain
+                if (chain.iterations, chain.salt) == (iterations, salt):
+                    result = other, chain
         return result
 
 
@@ -416,12 +438,22 @@ def _has_parameters(blob: bytes, parameters: bytes) -> bool:
     return blob[start] == 1 and blob.startswith(parameters, start + 2)
 
 
-def _pieces(owner: bytes, blob: bytes, rdtype: int) -> Iterator[Piece]:
-    """An RRset and its signatures."""
-    for found in (packed.find(blob, rdtype), packed.signatures(blob, rdtype)):
-        if found is not None:
-            number, start, end = found
-            yield owner, blob[start:end], number
+def _proof(owner: bytes, blob: bytes | None, rdtype: int) -> Proof:
+    """An RRset and its signatures, if it is there."""
+    found = None if blob is None else packed.find(blob, rdtype)
+    if blob is None or found is None:
+        return ()
+    number, start, end = found
+    signatures = packed.signatures(blob, rdtype)
+    if signatures is None:
+        return ((owner, blob[start:end], number),)
+    return ((owner, blob[start:end] + blob[signatures[1] : signatures[2]], number + signatures[0]),)
+
+
+def _remember(found: dict[bytes, Proof], key: bytes, proof: Proof) -> None:
+    if len(found) >= _MAX_REMEMBERED:
+        found.clear()
+    found[key] = proof
 
 
 def _bitmap(types: Iterable[int]) -> bytes:

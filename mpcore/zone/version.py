@@ -237,13 +237,18 @@ class ZoneVersion:
         return False, owner, after[1] if after[0] == wildcard else None, True
 
     def at_or_before(self, owner: bytes) -> tuple[bytes, bytes]:
-        """The last name with records that is *owner* or before it in canonical order, and its packed records.
+        """The last name with records that is *owner* or before it in canonical order.
 
+        :return: its sort key, for :meth:`owner_of`, and its packed records.
         :raises ZoneError: *owner* is outside the zone.
         """
         entry = self._tree.floor(self._require(owner))
         assert entry is not None  # the apex has the least key
-        return owners.owner_of_key(entry[0], self.origin), entry[1]
+        return entry
+
+    def owner_of(self, key: bytes) -> bytes:
+        """The name of a sort key of this zone."""
+        return owners.owner_of_key(key, self.origin)
 
     # -- zone cuts and order -----------------------------------------------------------------------------------------
 
