@@ -5,8 +5,9 @@ How actions are carried out
 A machine returns actions; :meth:`Node.perform` carries them out in order.  All ``Store`` actions of one event, the
 queue entries that its durable sends make, and the memory of the message that caused it go into one database write;
 only when that is durable is anything sent.  Writes commit in the order in which machines made them, and the actions of
-an event, even of one that stores nothing, wait until those of all events before it are carried out: a message can never
-leave before the state that it follows from.
+an event, even of one that stores nothing, wait until those of all earlier events of the same machine are carried out: a
+message can never leave before the state that it follows from.  Machines do not wait for each other, so that heartbeats
+go on while the disk is slow.
 
 A disk without room refuses the event: the machines are read again from what is stored, the sender of the message gets
 SERVFAIL and tries again, and serving goes on; every second something is let through to see whether there is room again.
@@ -109,6 +110,17 @@ _PURGE_INTERVAL = 600.0
 _LOOK_AGAIN = 1.0  #: seconds until something is tried again on a disk without room
 
 
+class _Turn:
+    """One event whose actions are being carried out."""
+
+    __slots__ = ("earlier", "over", "undone")
+
+    def __init__(self) -> None:
+        self.over = anyio.Event()
+        self.undone = False
+        self.earlier: list[_Turn] = []
+
+
 class Receipt:
     """The message being handled and its inline answer, remembered in the write that keeps what the message changed."""
 
@@ -205,8 +217,7 @@ class Node(ABC):
         self.warnings: dict[str, str] = {}
         self._machines: dict[str, Callback] = {_QUEUE: self._queue_timer}
         self.restored: list[tuple[str, Sequence[Action]]] = []
-        self._last = anyio.Event()  #: set when the actions of the last event are carried out
-        self._last.set()
+        self._turns: dict[str, _Turn] = {}  #: the newest event of each machine that has events under way
         self._submitted = self._writing = 0  #: writes since the start, and those under way
         self._stale = False  #: machines know of something that could not be stored
         self._reload_lock = anyio.Lock()
@@ -395,12 +406,15 @@ class Node(ABC):
         :raises StoreFullError: nothing was done.
         :raises QueueFullError: nothing was done, the delivery queue has no room.
         """
-        previous, mine = self._last, anyio.Event()
-        self._last = mine
+        mine = _Turn()
+        keys = {machine: None} if also is None else {machine: None, also[0]: None}
         try:
             ordered = self._with_queue(machine, actions)
             if also is not None:
                 ordered += self._with_queue(*also)
+            keys |= {key: None for key, _ in ordered}
+            mine.earlier = [self._turns[key] for key in keys if key in self._turns]
+            self._turns |= dict.fromkeys(keys, mine)
             stores = [action for _, action in ordered if isinstance(action, Store)]
             if stores or receipt is not None or write is not None:
 
@@ -412,7 +426,10 @@ class Node(ABC):
                         remember_answer(connection, receipt.key, receipt.answer, receipt.now)
 
                 await self._write(commit)
-            await previous.wait()
+            for turn in mine.earlier:
+                await turn.over.wait()
+            if any(turn.undone for turn in mine.earlier):
+                raise StoreFullError("an event before this one could not be stored")
             if committed is not None:
                 committed()
             for key, action in ordered:
@@ -432,13 +449,20 @@ class Node(ABC):
                 elif not isinstance(action, Store):
                     self.carry_out(key, action)
         except (StoreFullError, QueueFullError):
-            self._stale = True
-            mine.set()
+            self._stale = mine.undone = True
+            self._end(keys, mine)
             self.undone(machine)
             await self._go_back()
             raise
         finally:
-            mine.set()
+            self._end(keys, mine)
+
+    def _end(self, keys: Iterable[str], turn: _Turn) -> None:
+        turn.over.set()
+        turn.earlier = []
+        for key in keys:
+            if self._turns.get(key) is turn:
+                del self._turns[key]
 
     def undone(self, machine: str) -> None:
         """The actions of an event of *machine* are lost, the disk being full; machines without stored state react."""
