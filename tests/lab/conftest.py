@@ -21,6 +21,7 @@ def running_lab() -> Iterator[Lab]:
 @pytest.fixture
 def lab(running_lab: Lab) -> Iterator[Lab]:
     """The same, settled before each test, with clean logs after it."""
+    running_lab.start_missing()
     running_lab.wait_until_settled()
     yield running_lab
     running_lab.assert_clean_logs()

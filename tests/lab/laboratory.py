@@ -288,6 +288,12 @@ class Lab:
         """What the supervisor knows of the processes, by name."""
         return {state["name"]: state for state in command(self.layout, "status")["daemons"]}
 
+    def start_missing(self) -> None:
+        """Start whatever a failed test has left dead."""
+        missing = [name for name, state in self.status().items() if state["pid"] is None]
+        if missing:
+            self.start(*missing)
+
     def logs(self) -> dict[str, str]:
         """What each daemon has written."""
         return {

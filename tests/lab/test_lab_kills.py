@@ -159,6 +159,7 @@ def test_a_combiner_killed_between_its_two_answers(lab: Lab) -> None:
         lab.kill("alpha.combiner")
         lab.start("alpha.combiner")
         with agent:
+            agent.greet()
             confirm = agent.wait_for_confirm(distribution_id)
         assert confirm.status == "SUCCESS"
         texts = confirm.applied_records if operation == "add" else confirm.removed_records

@@ -16,6 +16,7 @@ from mpcore.wire.messages import (
     Confirm,
     Message,
     Operation,
+    Ping,
     Update,
     decode_acknowledgement,
     decode_message,
@@ -100,6 +101,14 @@ class StandIn:
         if response.data is None:
             return response.rcode, None
         return response.rcode, decode_acknowledgement(unseal(response.data, self.peer.key, self.key))
+
+    def greet(self) -> None:
+        """A ping: who has something for us learns that we are back."""
+        ping = Ping(
+            my_identity=self.identity, your_identity=self.peer.identity, nonce="1" * 16, time=rfc3339(time.time())
+        )
+        rcode, answer = self.send(ping, self.new_id())
+        assert (rcode, answer.type if answer else "") == (0, "ping_confirm")
 
     # ---- receiving
 
