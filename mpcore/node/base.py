@@ -107,6 +107,7 @@ logger = logging.getLogger(__name__)
 _QUEUE = "queue"
 _EVENT_DELAY = 0.02  #: seconds for which changes of one thing are gathered into one event
 _PURGE_INTERVAL = 600.0
+_TRY_AGAIN = 1.0  #: seconds between tries to reach a peer because it is heard
 _LOOK_AGAIN = 1.0  #: seconds until something is tried again on a disk without room
 
 
@@ -218,6 +219,7 @@ class Node(ABC):
         self._machines: dict[str, Callback] = {_QUEUE: self._queue_timer}
         self.restored: list[tuple[str, Sequence[Action]]] = []
         self._turns: dict[str, _Turn] = {}  #: the newest event of each machine that has events under way
+        self._next_try: dict[str, float] = {}  #: peer -> when its being heard is the next reason to try it
         self._submitted = self._writing = 0  #: writes since the start, and those under way
         self._stale = False  #: machines know of something that could not be stored
         self._reload_lock = anyio.Lock()
@@ -607,10 +609,22 @@ class Node(ABC):
             if self._stale or incoming.now < self._full_until:
                 raise StoreFullError(f"{self.database.path}: the disk is full")
             self._full_until = incoming.now + _LOOK_AGAIN
+        self._heard(incoming.sender, incoming.now)
         try:
             return await self.handle(incoming)
         finally:
             self.changed("peer", incoming.sender)
+
+    def _heard(self, sender: str, now: float) -> None:
+        """Whoever speaks after we could not reach it is back: what waits for it need not wait for its back-off.
+
+        Once a second at most, for it may be that only one of the two directions works.
+        """
+        if self.directory.traffic(sender).last_error is None or now < self._next_try.get(sender, 0.0):
+            return
+        if sender in set(self.ready_recipients()):
+            self._next_try[sender] = now + _TRY_AGAIN
+            self.spawn(self.recipient_ready, sender)
 
     async def _recall(self, key: SeenKey) -> bytes | None:
         return await self.database.read(lambda connection: stored_answer(connection, key))
