@@ -30,7 +30,7 @@ from typing import Any
 import yaml
 
 from mpcore.errors import ConfigError, LocalError
-from mpcore.names import Identity, Label, ZoneName
+from mpcore.names import Identity, InvalidNameError, Label, ZoneName
 from mpcore.records import HSYNC3, HSYNC3_TYPE, HSYNCPARAM, HSYNCPARAM_TYPE
 from mpcore.signer.keys import Algorithm, SigningKey, dump_pem, generate_private_key
 from mpcore.wire.seal import PrivateKey, write_private_key, write_public_key
@@ -225,7 +225,10 @@ def plan_layout(
     if not 2 <= count <= len(PROVIDERS):
         raise ConfigError(f"a lab has 2 to {len(PROVIDERS)} providers, not {count}", key="--providers")
     labels = PROVIDERS[:count]
-    chosen = labels if signers is None else tuple(dict.fromkeys(str(Label(label)) for label in signers))
+    try:
+        chosen = labels if signers is None else tuple(dict.fromkeys(str(Label(label)) for label in signers))
+    except InvalidNameError as error:
+        raise ConfigError(str(error), key="--signers") from None
     strangers = [label for label in chosen if label not in labels]
     if strangers or not chosen:
         raise ConfigError(
