@@ -54,7 +54,7 @@ from mpcore.zone.tsig import (
     sign_message,
     verify_message,
 )
-from mpcore.zone.version import ZoneVersion
+from mpcore.zone.version import ZoneVersion, share
 
 __all__ = ("PrimaryConnection", "Run", "TransferLimits", "TransferServer", "run_inline", "settle", "transfer_in")
 
@@ -207,8 +207,7 @@ class PrimaryConnection:
             return held[0] if base is None else await self._join(held, base)
 
     async def _join(self, version: list[ZoneVersion], base: ZoneVersion) -> ZoneVersion:
-        # To free a large zone takes a while, too: the only reference left is given away.
-        return await self._run_if(version[0].record_count > _AT_ONCE, lambda: version.pop().sharing_with(base))
+        return await self._run_if(version[0].record_count > _AT_ONCE, lambda: share(version, base))
 
     async def _transfer(self, query: bytes, inbound: InboundAxfr) -> ZoneVersion:
         limits, key = self._limits, self._key

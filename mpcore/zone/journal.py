@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 from mpcore.errors import ZoneError
 from mpcore.zone.rrset import RRset, rrsig_ttl
 from mpcore.zone.serial import is_newer
-from mpcore.zone.version import ZoneVersion, diff
+from mpcore.zone.version import ZoneVersion, differences
 
 __all__ = ("Delta", "Journal", "Record", "Step", "condense")
 
@@ -73,7 +73,7 @@ class Delta:
         """
         removed: list[Record] = []
         added: list[Record] = []
-        for owner, rdtype, before, after in diff(old, new):
+        for owner, rdtype, before, after in differences(old, new):
             if rdtype == _SOA:
                 continue
             mine, theirs = _records(owner, before), _records(owner, after)

@@ -104,6 +104,10 @@ class Tree:
         for leaf in _leaves(self._root):
             yield leaf.keys, leaf.values
 
+    def parts(self) -> list[object]:
+        """What the tree consists of, in pieces of up to 128 entries, for whoever wants to free it piece by piece."""
+        return list(_leaves(self._root))
+
     def __len__(self) -> int:
         return sum(len(leaf.keys) for leaf in _leaves(self._root))
 

@@ -18,7 +18,7 @@ from mpcore.zone import owners, packed
 from mpcore.zone.rrset import MAX_TTL, RRset, type_text
 from mpcore.zone.tree import Tree
 
-__all__ = ("Change", "Difference", "Standing", "ZoneBuilder", "ZoneVersion", "diff")
+__all__ = ("Change", "Difference", "Standing", "ZoneBuilder", "ZoneVersion", "diff", "differences", "share")
 
 Change = tuple[bytes, int, RRset | None]
 """Owner, type, and the RRset that shall stand there; ``None`` removes it."""
@@ -560,7 +560,10 @@ class ZoneBuilder:
         total = 0
         for blob in blobs:
             total += packed.count(blob)
-        return ZoneVersion(self.origin, Tree.of_columns(keys, blobs), total)
+        version = ZoneVersion(self.origin, Tree.of_columns(keys, blobs), total)
+        while keys:  # freed at once, they would keep other threads waiting
+            del keys[-_RUN:], blobs[-_RUN:]
+        return version
 
 
 def _sorted(keys: Iterable[bytes]) -> list[bytes]:
@@ -618,14 +621,34 @@ def diff(old: ZoneVersion, new: ZoneVersion) -> list[Difference]:
 
     :raises ZoneError: the versions are of different zones.
     """
+    return list(differences(old, new))
+
+
+def differences(old: ZoneVersion, new: ZoneVersion) -> Iterator[Difference]:
+    """What :func:`diff` lists, one by one."""
     if old.origin != new.origin:
         raise ZoneError(f"{owners.to_text(old.origin)} and {owners.to_text(new.origin)} are different zones")
-    result: list[Difference] = []
     for owner, before, after in old.changed_nodes(new):
         mine = {} if before is None else packed.unpack(before)
         theirs = {} if after is None else packed.unpack(after)
         for rdtype in sorted(mine.keys() | theirs.keys()):
             left, right = mine.get(rdtype), theirs.get(rdtype)
             if left != right:
-                result.append((owner, rdtype, left, right))
-    return result
+                yield owner, rdtype, left, right
+
+
+def share(version: list[ZoneVersion], old: ZoneVersion) -> ZoneVersion:
+    """:meth:`ZoneVersion.sharing_with` for a version that is not needed any more; for a thread of its own.
+
+    A large zone that is freed at once keeps all other threads waiting meanwhile; here it is freed bit by bit.
+
+    :param version: a list with the only reference to it, empty afterwards.
+    """
+    own = version.pop()
+    shared = own.sharing_with(old)
+    if shared is not own:
+        leaves = own._tree.parts()
+        del own
+        while leaves:
+            leaves.pop()
+    return shared
