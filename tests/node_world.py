@@ -476,13 +476,22 @@ class World:
 
         :raises AssertionError: it did not within *within* seconds.
         """
-        deadline = anyio.current_time() + within
+        deadline, pause = anyio.current_time() + within, 0.01
         while True:
             found = condition()
             if found:
                 return found
             assert anyio.current_time() < deadline, f"not within {within:g} s: {what or condition}"
-            await anyio.sleep(0.01)
+            await anyio.sleep(pause)
+            pause = min(pause * 1.05, 0.5)
+
+    async def until_sent(self, send: Callable[[], Awaitable[Sent]], within: float = 30.0) -> Sent:
+        """Send again until the answer is positive, as the queue of a peer does."""
+        deadline = anyio.current_time() + within
+        while not (sent := await send()).positive:
+            assert anyio.current_time() < deadline, f"not acknowledged within {within:g} s: {sent}"
+            await anyio.sleep(0.25)
+        return sent
 
     def agents(self) -> list[Any]:
         """All agents that run."""
