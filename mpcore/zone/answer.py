@@ -254,6 +254,12 @@ class Responder:
             self._kept.keep(keep, version, answer, end, len(opt))
         return answer
 
+    def prepare(self, version: ZoneVersion) -> None:
+        """Get a version ready for answers, in a thread of its own perhaps: an NSEC3 chain seen for the first time is
+        read as a whole, which takes seconds for a million names."""
+        self.denial(version)
+        self.negative(version, True)
+
     def denial(self, version: ZoneVersion) -> Denial | None:
         """How a version proves that something is not there; ``None`` if it does not."""
         if self._online is not None:

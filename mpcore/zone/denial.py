@@ -283,11 +283,7 @@ class HashChain:
         Reads the whole zone.
         """
         parameters = _parameters(iterations, salt)
-        labels = [
-            owner[1:33]
-            for owner, blob in version.nodes()
-            if _could_be_hash(owner, version.origin) and _has_parameters(blob, parameters)
-        ]
+        labels = [label for label, blob in version.nodes_below_apex(HASH_LABEL) if _has_parameters(blob, parameters)]
         chain = cls(iterations, salt, labels)
         return chain if chain._is_whole(version) else None
 
@@ -325,8 +321,9 @@ class DenialChains:
     def find(self, version: ZoneVersion) -> Denial | None:
         """How a version proves denial: NSEC3 if it has NSEC3PARAM and such a chain, else NSEC if its apex has one.
 
-        The first time that a zone with NSEC3 is seen, all of it is read: about two seconds for a million names, so ask
-        once where that does no harm.  The chain of a later version is made from that of one before it.
+        The first time that a zone with NSEC3 is seen, all of it is read: seconds for a million names, so ask once where
+        that does no harm, see :meth:`mpcore.zone.answer.Responder.prepare`.  The chain of a later version is made from
+        that of one before it, at the cost of the difference.
 
         :return: ``None`` if the version is not signed, or its chain is broken or has more than :data:`MAX_ITERATIONS`.
         """
