@@ -246,6 +246,15 @@ def test_the_chain_of_a_later_version_is_made_from_the_difference(monkeypatch: p
     assert reads == 0
 
 
+def test_the_first_answer_of_a_prepared_version_reads_no_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = chained(PLAIN)
+    responder = Responder({ORIGIN: version})
+    responder.prepare(version)
+    monkeypatch.setattr(HashChain, "of", None)
+    query = dns.message.make_query("nope.example.", "A", want_dnssec=True)
+    assert shows(dns.message.from_wire(responder.respond(query.to_wire(), over_tcp=True)), "match", "example.")
+
+
 def test_a_version_is_forgotten_with_its_chain() -> None:
     chains = DenialChains()
     version = chained(PLAIN)
