@@ -259,6 +259,9 @@ class Watcher:
                 self.breach("lost", name, f"{rrtype} records of {author}: {sorted(found)} instead of {sorted(texts)}")
         for key in [key for key in self._under_way if key[0] == name]:
             del self._under_way[key]
+        if isinstance(node, _Combiner):
+            for zone in self.world.plan.zones:
+                self.contributions(node, zone)
 
     # ------------------------------------------------------------- at the end
 
