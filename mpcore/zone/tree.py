@@ -10,9 +10,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
-__all__ = ("Tree",)
+__all__ = ("Tree", "TreeBuilder")
 
 _FAN: Final = 128  # most entries of a node
+_FILL: Final = 96  # entries of a new leaf
 _THIN: Final = 32  # a node with fewer is joined with its neighbour when it was touched
 
 
@@ -146,6 +147,53 @@ class Tree:
     def is_near(self, other: Tree, leaves: int) -> bool:
         """Whether :meth:`difference` reads at most *leaves* leaves (of up to 128 entries) of each of the two trees."""
         return max(map(len, _unshared(self._root, other._root, leaves))) <= leaves
+
+
+class TreeBuilder:
+    """Makes a tree of entries that come in ascending order, leaf by leaf: no large list is ever made of them."""
+
+    def __init__(self) -> None:
+        self._keys: list[bytes] = []
+        self._values: list[bytes] = []
+        self._firsts: list[bytes] = []
+        self._leaves: list[_Leaf] = []
+        self._last: bytes | None = None
+
+    def append(self, key: bytes, value: bytes) -> bool:
+        """Add an entry; ``False``: its key is not above all others, and it was not added."""
+        if self._last is not None and key <= self._last:
+            return False
+        self._last = key
+        self._keys.append(key)
+        self._values.append(value)
+        if len(self._keys) >= _FILL:
+            self._close()
+        return True
+
+    def _close(self) -> None:
+        self._firsts.append(self._keys[0])
+        self._leaves.append(_Leaf(tuple(self._keys), tuple(self._values)))
+        self._keys, self._values = [], []
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value at *key*, or ``None``."""
+        if self._last is None or key > self._last:
+            return None
+        keys: Sequence[bytes] = self._keys
+        values: Sequence[bytes] = self._values
+        if not keys or key < keys[0]:
+            place = bisect_right(self._firsts, key) - 1
+            if place < 0:
+                return None
+            keys, values = self._leaves[place].keys, self._leaves[place].values
+        index = bisect_left(keys, key)
+        return values[index] if index < len(keys) and keys[index] == key else None
+
+    def finish(self) -> Tree:
+        """The tree; nothing may be appended afterwards."""
+        if self._keys:
+            self._close()
+        return Tree(_raise(list(zip(self._firsts, self._leaves, strict=True))))
 
 
 def _unshared(mine: _Node, theirs: _Node, limit: int | None = None) -> tuple[list[_Leaf], list[_Leaf]]:

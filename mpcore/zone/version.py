@@ -7,7 +7,6 @@ name comes before or after it, follows from the order, so there is nothing besid
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from heapq import merge
@@ -16,7 +15,7 @@ from typing import Final, NoReturn
 from mpcore.errors import RecordError, ZoneError
 from mpcore.zone import owners, packed
 from mpcore.zone.rrset import MAX_TTL, RRset, type_text
-from mpcore.zone.tree import Tree
+from mpcore.zone.tree import Tree, TreeBuilder
 
 __all__ = ("Change", "Difference", "Standing", "ZoneBuilder", "ZoneVersion", "diff", "differences", "share")
 
@@ -444,9 +443,9 @@ class ZoneBuilder:
     """Collects the records of a zone one by one, from a transfer or a file.
 
     The records of an owner are packed when another owner's come, so that little is left to do at the end and few small
-    objects live meanwhile.  Owners that come in canonical order, as in a transfer, are appended to two lists; a list
-    grows without being read again, which a large dictionary does not.  An owner that comes back is kept open until the
-    end.
+    objects live meanwhile.  Owners that come in canonical order, as in a transfer, go straight into the leaves of the
+    tree; no other thread has to wait for a list or dictionary of the whole zone to be made, sorted or freed.  An owner
+    that comes back is kept open until the end.
 
     :param origin: apex of the zone.
     """
@@ -454,9 +453,9 @@ class ZoneBuilder:
     def __init__(self, origin: bytes) -> None:
         self.origin = origin
         self.record_count = 0
-        self._keys: list[bytes] = []  # ascending
-        self._blobs: list[bytes] = []
-        self._others: dict[bytes, bytes] = {}  # what came out of order
+        self._tree = TreeBuilder()
+        self._others: dict[bytes, bytes] = {}  # what came out of order, or replaces what is in the tree
+        self._total = 0
         self._open: dict[bytes, _Node] = {}
         self._owner = b""
         self._key: bytes | None = None
@@ -491,17 +490,14 @@ class ZoneBuilder:
             if key is None:
                 self._fault = self._fault or ZoneError(f"{_name(owner)} is not in {owners.to_text(self.origin)}")
             elif (blob := self._find(key)) is not None:
+                self._total -= packed.count(blob)
                 node = self._open[owner] = {
                     rdtype: (rrset.ttl, list(rrset.rdatas)) for rdtype, rrset in packed.unpack(blob).items()
                 }
         self._node = node
 
     def _find(self, key: bytes) -> bytes | None:
-        keys = self._keys
-        if not keys or key > keys[-1]:
-            return None
-        index = bisect_left(keys, key)
-        return self._blobs[index] if keys[index] == key else self._others.get(key)
+        return self._others.get(key) or self._tree.get(key)
 
     def _put_away(self) -> None:
         """Pack the records of the present owner, unless it is kept open."""
@@ -513,15 +509,7 @@ class ZoneBuilder:
             self._place(key, blob)
 
     def _place(self, key: bytes, blob: bytes) -> None:
-        keys = self._keys
-        if not keys or key > keys[-1]:
-            keys.append(key)
-            self._blobs.append(blob)
-            return
-        index = bisect_left(keys, key)
-        if keys[index] == key:
-            self._blobs[index] = blob
-        else:
+        if not self._tree.append(key, blob):
             self._others[key] = blob
 
     def _pack(self, owner: bytes, node: _Node) -> bytes | None:
@@ -529,7 +517,7 @@ class ZoneBuilder:
         try:
             if _SOA in node and owner != self.origin:
                 _fault(owner, "SOA below the apex")
-            blob = packed.pack_records(node)[0]
+            blob, number = packed.pack_records(node)
             if _CNAME in node or _DNAME in node:
                 _check_node(owner, blob)
         except RecordError as error:
@@ -537,6 +525,7 @@ class ZoneBuilder:
         except ZoneError as error:
             self._fault = self._fault or error
         else:
+            self._total += number
             return blob
         return None
 
@@ -552,27 +541,23 @@ class ZoneBuilder:
             blob = self._pack(owner, node)
             if key is not None and blob is not None:
                 self._place(key, blob)
-        keys, blobs, others, fault = self._keys, self._blobs, self._others, self._fault
+        tree, others, total, fault = self._tree, self._others, self._total, self._fault
         apex = self._find(b"")
         self.__init__(self.origin)  # type: ignore[misc]
         if fault is not None:
             raise fault
         if apex is None or packed.find(apex, _SOA) is None:
             raise ZoneError(f"{owners.to_text(self.origin)} has no SOA record")
-        if others:
-            late = _sorted(others)
-            in_order = zip(keys, blobs, strict=True)
-            keys, blobs = [], []
-            for key, blob in merge(in_order, ((key, others[key]) for key in late)):
-                keys.append(key)
-                blobs.append(blob)
-        total = 0
-        for blob in blobs:
-            total += packed.count(blob)
-        version = ZoneVersion(self.origin, Tree.of_columns(keys, blobs), total)
-        while keys:  # freed at once, they would keep other threads waiting
-            del keys[-_RUN:], blobs[-_RUN:]
-        return version
+        ordered = tree.finish()
+        if 8 * len(others) > total:
+            tree = TreeBuilder()
+            in_order = (entry for entry in ordered.items() if entry[0] not in others)
+            for key, blob in merge(in_order, ((key, others[key]) for key in _sorted(others))):
+                tree.append(key, blob)
+            ordered = tree.finish()
+        elif others:
+            ordered = ordered.apply(others.items())
+        return ZoneVersion(self.origin, ordered, total)
 
 
 def _sorted(keys: Iterable[bytes]) -> list[bytes]:
