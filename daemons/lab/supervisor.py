@@ -83,8 +83,10 @@ class Supervisor:
                 if not self._up and not self._check_start():
                     status = 1
                     break
-        except OSError as error:
-            self._report({"event": "failed", "message": str(error), "log": None})
+        except Exception as error:
+            # Told, not raised: whoever started the lab reads events, and the children must be ended.
+            message = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+            self._report({"event": "failed", "message": message, "log": None})
             status = 1
         finally:
             self._end_all()
