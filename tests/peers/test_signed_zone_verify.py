@@ -7,7 +7,6 @@ proves nothing.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -23,9 +22,6 @@ from mpcore.zone.version import ZoneVersion
 
 pytestmark = [
     pytest.mark.peer,
-    pytest.mark.skipif(
-        not (shutil.which("ldns-verify-zone") and shutil.which("dnssec-verify")), reason="ldnsutils, bind9-utils"
-    ),
 ]
 
 ORIGIN = from_text("example.")

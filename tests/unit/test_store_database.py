@@ -38,13 +38,10 @@ def numbers(connection: sqlite3.Connection) -> list[int]:
     return [row[0] for row in connection.execute("SELECT n FROM t ORDER BY n")]
 
 
-@pytest.fixture(params=["threads", "inline"])
-def executor(request, anyio_backend_name: str):
-    if request.param == "threads":
-        return None
-    if anyio_backend_name != "trio":
-        pytest.skip("inline execution is for the simulation, which runs on trio")
-    return inline_executor
+@pytest.fixture
+def executor(anyio_backend_name: str):
+    """Worker threads on asyncio, as daemons run; on trio in line, as simulations do."""
+    return inline_executor if anyio_backend_name == "trio" else None
 
 
 async def test_a_write_is_seen_by_reads_and_after_reopening(tmp_path: Path, executor) -> None:
