@@ -179,6 +179,7 @@ class World:
     :param signers: labels of those that sign; ``None``: all.
     :param identities: label -> identity of its agent in HSYNC3, where a test plays it under another name.
     :param keys: identity -> message key, where the test knows it.
+    :param customers: the owner's zones, instead of ``customer.example.``.
     """
 
     def __init__(
@@ -194,9 +195,12 @@ class World:
         epoch: float | None = None,
         seed: int = 1,
         beat_interval: float = 15,
+        customers: Sequence[ZoneVersion] = (),
     ) -> None:
         self.directory, self.wire, self.seed, self.epoch = directory, wire, seed, epoch
         self.beat_interval = beat_interval
+        self.customers = tuple(customers)
+        self.zone_names = tuple(owners.to_text(version.origin) for version in customers) or (CUSTOMER,)
         self.block = "10.0.0" if wire is not None else f"127.{64 + os.getpid() % 128}.{next(_blocks) % 250 + 1}"
         self.port = 53 if wire is not None else 15353
         self.keys = dict(keys or {})
@@ -269,12 +273,13 @@ class World:
             return Primary(address=host, port=self.port)
 
         def zone(host: str, *secondaries: str) -> tuple[ZoneSettings, ...]:
-            return (
+            return tuple(
                 ZoneSettings(
-                    name=CUSTOMER,
+                    name=name,
                     primaries=(primary(host),),
                     secondaries=tuple(Secondary(address=item, port=self.port) for item in secondaries),
-                ),
+                )
+                for name in self.zone_names
             )
 
         if role == "combiner":
@@ -401,7 +406,8 @@ class World:
         for name, origin, records in (("root", ".", root), ("parent", "example.", parent)):
             version = _signed(build(origin, records), now)
             await self._serve(name, {version.origin: version})
-        self.publish_customer(self.customer())
+        for version in self.customers or (self.customer(),):
+            self.publish_customer(version)
         await self._serve("owner", self._owner)
 
     async def _serve(self, name: str, zones: dict[bytes, ZoneVersion]) -> None:
