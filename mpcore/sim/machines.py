@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from mpcore.actions import Action, CancelTimer, SetTimer, Store
@@ -153,9 +154,7 @@ class _Member:
             elif isinstance(action, Broadcast):
                 self.run.note_ballot(self, action.ballot)
                 for recipient in action.recipients:
-                    self.run.send(
-                        self, recipient, lambda member, ballot=action.ballot: member.receive(self.identity, ballot)
-                    )
+                    self.run.send(self, recipient, partial(_Member.receive, sender=self.identity, ballot=action.ballot))
             elif isinstance(action, LeaderChanged):
                 self.run.note_leader(self, action.leadership)
 

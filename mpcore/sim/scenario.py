@@ -8,6 +8,8 @@
     signers: [alpha, bravo]        # nobody: the zones are not signed
     beat: 15s
     delay: 10ms .. 100ms
+    sealing: plain                 # or jose, as in production
+    discovery: table               # or dns: a resolver, and servers for it
     clocks: {bravo: 2s}            # ahead of the true time
     steps:
       - at: 10s
@@ -285,7 +287,8 @@ def _scenario(value: Any) -> Scenario:
         beat=top.take("beat", _seconds, 15.0),
         leader_ttl=top.take("leader-ttl", _seconds, 3600.0),
         delay=top.take("delay", _span, (0.01, 0.1)),
-        jose=top.take("sealing", _sealing, False),
+        jose=top.take("sealing", lambda item, key: _one(item, key, ("plain", "jose")), "plain") == "jose",
+        dns=top.take("discovery", lambda item, key: _one(item, key, ("table", "dns")), "table") == "dns",
         skew=skew,
     )
     title = top.take("title", _text, "")
@@ -297,12 +300,6 @@ def _scenario(value: Any) -> Scenario:
     chaos = top.take("chaos", _chaos, Chaos(0, 0, 0))
     top.done()
     return Scenario(title, plan, tuple(sorted(steps, key=lambda step: step.at)), chaos if chaos.events else None, end)
-
-
-def _sealing(value: Any, key: str) -> bool:
-    if value not in ("plain", "jose"):
-        raise ConfigError("must be plain or jose", key=key)
-    return bool(value == "jose")
 
 
 def _labels(value: Any, key: str) -> tuple[str, ...]:

@@ -62,6 +62,7 @@ from mpcore.sim import loop
 from mpcore.sim.clock import HostClock
 from mpcore.sim.directory import TableResolver, table
 from mpcore.sim.disk import Disk, PowerFailure
+from mpcore.sim.dns import ADDRESSES, PARENT, ROOT_SERVER, SECONDARY, Hierarchy
 from mpcore.sim.faults import Faults, Weather
 from mpcore.sim.network import HostNetwork, SimNetwork
 from mpcore.sim.sealing import PlainSealing, RecordedSealing
@@ -96,6 +97,8 @@ class Plan:
     :param delay: seconds that a message between providers takes, at least and at most.
     :param jose: seal with JOSE as in production; without, payloads pass in clear (and the run repeats all the same,
         for the trace has the plaintext).
+    :param dns: let agents find each other by the validating resolver, from simulated servers (:mod:`mpcore.sim.dns`);
+        without, look-ups are answered from a table.
     :param skew: daemon or provider -> seconds that its clock is ahead.
     """
 
@@ -106,6 +109,7 @@ class Plan:
     leader_ttl: float = 3600.0
     delay: tuple[float, float] = (0.01, 0.1)
     jose: bool = False
+    dns: bool = False
     skew: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -297,7 +301,7 @@ class Daemon:
             executor=self.disk_executor(),
             sealing=RecordedSealing(sealing, self._sent),
             process_id=self.lives,
-            resolver=world.resolver(self) if self.role == "agent" else None,
+            resolver=world.resolver(self) if self.role == "agent" and not world.plan.dns else None,
             key_random=self.random,
         )
         settings = self._settings.model_copy(update={"state_dir": self.disk.directory})
@@ -371,10 +375,11 @@ class World:
         self.plan, self.random, self.directory, self.tasks = plan, random, directory, tasks
         self.trace, self.faults, self.observer = trace, faults, observer
         self.names = {address(label, role): f"{label}.{role}" for label in plan.providers for role in ROLES}
-        self.names[_OWNER] = "owner"
+        self.names |= dict.fromkeys((_OWNER, *ADDRESSES), "owner")
         self.weather = Weather(faults, self.names, Random(random.getrandbits(64)), plan.delay)
         self.network = SimNetwork(self.weather)
         self.clock = HostClock()
+        self._trust_anchor = directory / "trust-anchor"
         self.records: dict[tuple[dns.name.Name, int], dns.rrset.RRset] = {}
         self._write_keys()
         for label in plan.providers:
@@ -384,6 +389,7 @@ class World:
             for label in plan.providers
             for role in ("combiner", "signer", "agent")
         }
+        self._dns = self._hierarchy() if plan.dns else None
         self.owner_zones: dict[bytes, ZoneVersion] = {}
         self._owner_host = self.network.host(_OWNER)
         self._dns_random = Random(random.getrandbits(64))
@@ -450,9 +456,12 @@ class World:
             combiner=self._peer(label, "combiner"),
             signer=self._peer(label, "signer"),
             identity_zone=IdentityZoneSettings(
-                nameservers=("ns.identity.example.",), ksk_file=home / "ksk.pem", zsk_file=home / "zsk.pem"
+                nameservers=("ns.identity.example.",),
+                secondaries=(Secondary(address=SECONDARY, port=_PORT),) if plan.dns else (),
+                ksk_file=home / "ksk.pem",
+                zsk_file=home / "zsk.pem",
             ),
-            resolver=ResolverSettings(trust_anchor_file=home / "none"),
+            resolver=ResolverSettings(trust_anchor_file=self._trust_anchor, root_hints=(ROOT_SERVER,)),
             zones=self._zones((address(label, "signer"),), ()),
             beat_interval=plan.beat,
             leader_ttl=plan.leader_ttl,
@@ -462,6 +471,19 @@ class World:
         sources = tuple(Primary(address=host, port=_PORT) for host in primaries)
         targets = tuple(Secondary(address=host, port=_PORT) for host in secondaries)
         return tuple(ZoneSettings(name=zone, primaries=sources, secondaries=targets) for zone in self.plan.zones)
+
+    def _hierarchy(self) -> Hierarchy:
+        labels = self.plan.providers
+        hierarchy = Hierarchy(
+            self.network,
+            self.clock,
+            Random(self.random.getrandbits(64)),
+            {zone: (_pem(f"{zone} ksk"), _pem(f"{zone} zsk")) for zone in (".", PARENT)},
+            {identity(label): (address(label, "agent"), _pem(f"{label} ksk")) for label in labels},
+            {f"ns.{label}.{PARENT}": address(label, "signer") for label in labels},
+        )
+        hierarchy.write_trust_anchor(self._trust_anchor)
+        return hierarchy
 
     def resolver(self, daemon: Daemon) -> TableResolver:
         """Look-ups of an agent; its own site and the world's DNS are never apart."""
@@ -474,7 +496,9 @@ class World:
     # ----------------------------------------------------------------- owner
 
     async def serve_owner(self) -> None:
-        """Start the owner's primary."""
+        """Start the owner's primary, and the DNS of the world if there is one."""
+        if self._dns is not None:
+            await self._dns.serve(self.tasks)
         for zone in self.plan.zones:
             version = self.owner_zone(zone, 1)
             self.owner_zones[version.origin] = version
