@@ -193,12 +193,14 @@ class CockpitApp(App[int]):
         groups = tuple(self.model.daemon(self.context_name, "agent").groups)
         if self.group_hash not in groups:
             self.group_hash = groups[0] if groups else None
-        if isinstance(self.screen, FleetScreen):
+        self._show_screen()
+
+    def _show_screen(self) -> None:
+        if self.is_running and isinstance(self.screen, FleetScreen):
             self.screen.show_model()
 
     def _tick(self) -> None:
-        if isinstance(self.screen, FleetScreen):
-            self.screen.show_model()
+        self._show_screen()
 
     def _tell_lab_events(self, lab: LabProcess) -> None:
         for event in lab.pending_events():

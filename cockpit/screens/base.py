@@ -76,13 +76,12 @@ class FleetScreen(Screen[None]):
         yield from ()
 
     def on_mount(self) -> None:
-        """Show what is known already."""
+        """Set up what does not change; the model is shown when the screen comes to the top."""
         self.query_one("#filter", Input).cursor_blink = False
         self.query_one(NavBar).place = self.PLACE
-        self.show_model()
 
     def on_screen_resume(self) -> None:
-        """Show what has become known meanwhile."""
+        """Show what is known by now."""
         self.show_model()
 
     # -- to be filled in
@@ -97,15 +96,23 @@ class FleetScreen(Screen[None]):
     def context_changed(self) -> None:
         """Another provider was chosen."""
 
+    def cursor_moved(self, table: LineTable, key: str) -> None:
+        """The cursor of a table is on another row."""
+
     def record_under_cursor(self) -> str | None:
         """The record that 'delete' is about."""
         return None
 
     # -- done for all
 
+    @property
+    def is_showing(self) -> bool:
+        """Whether its widgets are there: not before it is composed, not while it is being removed."""
+        return self.is_mounted and self.app.is_running and self in self.app.screen_stack
+
     def show_model(self) -> None:
         """Show the model as it is now."""
-        if not self.is_mounted:
+        if not self.is_showing:
             return
         bar = self.query_one(NavBar)
         who, short, time = self.cockpit.context_name, "", clock_time(self.now)
@@ -114,6 +121,11 @@ class FleetScreen(Screen[None]):
         bar.right = (f"{who} {time}Z", f"{who} {time}", who, short, self.cockpit.context_name)
         self.query_one("#subject", TextPanel).show(self.subject())
         self.update_body()
+
+    @on(LineTable.Highlighted)
+    def _cursor_moved(self, message: LineTable.Highlighted) -> None:
+        if self.is_showing:
+            self.cursor_moved(message.table, message.key)
 
     @on(NavBar.Chosen)
     def _go(self, message: NavBar.Chosen) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -151,8 +150,8 @@ allows them.
             for record in self._held()
         ]
 
-    @on(LineTable.Highlighted)
-    def _highlighted(self) -> None:
+    def cursor_moved(self, table: LineTable, key: str) -> None:
+        """The detail follows the cursor."""
         self._show_detail()
 
     def _show_detail(self) -> None:

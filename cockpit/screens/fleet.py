@@ -176,11 +176,11 @@ class OverviewScreen(FleetScreen):
                 )
         return list(rows.values())
 
-    @on(LineTable.Highlighted, "#daemons")
-    def _follow(self, message: LineTable.Highlighted) -> None:
-        self.cockpit.context_name = message.key.rpartition(".")[0]
-        self.query_one("#subject")
-        self.show_model()
+    def cursor_moved(self, table: LineTable, key: str) -> None:
+        """The provider whose daemon is under the cursor is the one whose view this is."""
+        if table.id == "daemons":
+            self.cockpit.context_name = key.rpartition(".")[0]
+            self.show_model()
 
     @on(LineTable.Selected, "#daemons")
     def _open_daemon(self, message: LineTable.Selected) -> None:

@@ -122,7 +122,7 @@ time shown. When they do not, all wait a random time (**backoff**) and try again
 
     @on(Matrix.Moved)
     def _moved(self) -> None:
-        if self.group is not None:
+        if self.is_showing and self.group is not None:
             self._show_cell(self.group, self._names(self.group))
 
     def _show_cell(self, group: Group, names: dict[str, str]) -> None:

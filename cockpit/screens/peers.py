@@ -87,8 +87,8 @@ class PeersScreen(FleetScreen):
             ),
         )
 
-    @on(LineTable.Highlighted)
-    def _highlighted(self) -> None:
+    def cursor_moved(self, table: LineTable, key: str) -> None:
+        """The detail follows the cursor."""
         self._show_detail()
 
     @on(LineTable.Selected)
