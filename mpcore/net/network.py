@@ -259,7 +259,9 @@ class InternetNetwork:
         """See :meth:`Network.bind_udp`."""
         raw = bound_socket(socket.SOCK_DGRAM, host, port)
         try:
-            return _Datagrams(await anyio.abc.UDPSocket.from_socket(raw))
+            # Nothing is waited for here; cancelled in the middle, uvloop would keep an endpoint that nobody closes.
+            with anyio.CancelScope(shield=True):
+                return _Datagrams(await anyio.abc.UDPSocket.from_socket(raw))
         except BaseException:
             raw.close()
             raise

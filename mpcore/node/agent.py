@@ -31,7 +31,7 @@ from mpcore.net.notify import Notifier, NotifyReceiver
 from mpcore.net.resolver import Resolver, load_trust_anchors
 from mpcore.net.secondary import SecondaryZone
 from mpcore.net.transfer import TransferServer
-from mpcore.node.agent_service import AgentService
+from mpcore.node.agent_orders import AgentOrders
 from mpcore.node.base import Receipt
 from mpcore.node.directory import Contact
 from mpcore.node.hosting import AXFR, IXFR, source_host
@@ -84,7 +84,7 @@ _LOOK_AGAIN = 2.0  #: seconds between look-ups of a peer whose messages do not v
 _ASK_AGAIN = 5.0  #: seconds until combiner or signer is asked again for what it has not sent
 
 
-class AgentNode(AgentService):
+class AgentNode(AgentOrders):
     """See the module's text."""
 
     ROLE = Role.AGENT
@@ -224,13 +224,13 @@ class AgentNode(AgentService):
                 ("KEYSTATE", self.agent_settings.signer.identity, self._told_keys),
             ):
                 if zone not in told:
-                    await self.send_once(Send(recipient, self._rfi(recipient, zone, kind), self.new_distribution_id()))
+                    await self.send_once(Send(recipient, self.rfi(recipient, zone, kind), self.new_distribution_id()))
             if zone in self._told_edits and zone in self._told_keys:
                 return
             await anyio.sleep(pause)
             pause = min(_ASK_AGAIN, pause * 1.5)
 
-    def _rfi(self, recipient: str, zone: str, kind: str) -> Rfi:
+    def rfi(self, recipient: str, zone: str, kind: str) -> Rfi:
         return Rfi(
             originator_id=self.identity,
             your_identity=recipient,
@@ -265,7 +265,7 @@ class AgentNode(AgentService):
         if keys != self._dnskeys.get(origin):
             self._dnskeys[origin] = keys
             signer = self.agent_settings.signer.identity
-            self.spawn(self.send_once, Send(signer, self._rfi(signer, name, "KEYSTATE"), self.new_distribution_id()))
+            self.spawn(self.send_once, Send(signer, self.rfi(signer, name, "KEYSTATE"), self.new_distribution_id()))
         if origin not in self.roles or roles != self.roles[origin]:
             now = self.clock.now()
             await self.perform(_SDE, self.sde.set_roles(name, roles if listed else None, now))
@@ -293,9 +293,9 @@ class AgentNode(AgentService):
                 actions = machine.set_zones(shared[identity], now)
                 await self._add_peer(machine, actions)
             elif machine.kind == "agent":
-                await self._peer_event(machine, machine.set_zones(shared.get(identity, ()), now))
+                await self.peer_event(machine, machine.set_zones(shared.get(identity, ()), now))
             else:
-                await self._peer_event(machine, machine.set_zones([roles.zone for roles in listed], now))
+                await self.peer_event(machine, machine.set_zones([roles.zone for roles in listed], now))
         groups = {key: group for key, group in provider_groups(listed).items() if self.identity in group.members}
         await self._set_groups(groups, now)
 
@@ -311,7 +311,7 @@ class AgentNode(AgentService):
                 self.elections[key] = self._election(group)
                 self.add_machine(f"election {key}", partial(self._election_timer, key))
             else:
-                await self._election_event(key, election.group_changed(group, now))
+                await self.election_event(key, election.group_changed(group, now))
             self.changed("group", key)
         await self._own_states(now)
         await self._evaluate(groups, now)
@@ -331,9 +331,9 @@ class AgentNode(AgentService):
     async def _add_peer(self, peer: Peer, first: Sequence[Action] = ()) -> None:
         self.machines[peer.identity] = peer
         self.add_machine(f"peer {peer.identity}", partial(self._peer_timer, peer))
-        await self._peer_event(peer, [*first, *peer.start(self.clock.now())])
+        await self.peer_event(peer, [*first, *peer.start(self.clock.now())])
 
-    async def _peer_event(self, peer: Peer, actions: Sequence[Action]) -> None:
+    async def peer_event(self, peer: Peer, actions: Sequence[Action]) -> None:
         if self.machines.get(peer.identity) is not peer:
             return  # it was forgotten meanwhile
         await self.perform(f"peer {peer.identity}", actions)
@@ -349,7 +349,7 @@ class AgentNode(AgentService):
         self.changed("peer", peer.identity)
 
     async def _peer_timer(self, peer: Peer, name: str, now: float) -> None:
-        await self._peer_event(peer, peer.timer(name, now))
+        await self.peer_event(peer, peer.timer(name, now))
 
     async def _own_states(self, now: float) -> None:
         """Our gossip row follows the states of the peers; a change of it goes out with a beat at once."""
@@ -357,7 +357,7 @@ class AgentNode(AgentService):
         if self.gossip.set_own_states(states, now):
             for peer in list(self.machines.values()):
                 if peer.kind == "agent":
-                    await self._peer_event(peer, peer.own_row_changed(now))
+                    await self.peer_event(peer, peer.own_row_changed(now))
 
     async def _state_changed(self, action: StateChanged) -> None:
         self.log_event("info", f"{action.identity}: {action.old} -> {action.new}: {action.reason}", action.identity)
@@ -380,14 +380,14 @@ class AgentNode(AgentService):
             key = PublicKey.from_jwk(contact.jwk)
         except (MpError, TimeoutError) as error:
             reason = str(error) or f"no answer within {_DISCOVERY_LIMIT:g} s"
-            await self._peer_event(peer, peer.discovery_failed(reason, self.clock.now()))
+            await self.peer_event(peer, peer.discovery_failed(reason, self.clock.now()))
             return
         if self.machines.get(action.identity) is not peer:
             return  # it was forgotten meanwhile
         self.directory.put(
             Contact(action.identity, tuple((address, contact.port) for address in contact.addresses), key)
         )
-        await self._peer_event(peer, peer.discovered(contact, self.clock.now()))
+        await self.peer_event(peer, peer.discovered(contact, self.clock.now()))
 
     async def _look_up(self, plan: Any) -> discovery.Contact:
         batch = next(plan)
@@ -418,13 +418,13 @@ class AgentNode(AgentService):
         try:
             answer = await self.send(action.identity, message)
         except DeliveryError as error:
-            await self._peer_event(peer, peer.hello_failed(str(error), self.clock.now()))
+            await self.peer_event(peer, peer.hello_failed(str(error), self.clock.now()))
             return
         now, round_trip = self.clock.now(), self.directory.traffic(action.identity).round_trip
         if answer.accepted:
-            await self._peer_event(peer, peer.hello_accepted(now, round_trip))
+            await self.peer_event(peer, peer.hello_accepted(now, round_trip))
         else:
-            await self._peer_event(peer, peer.hello_failed(f"answered {answer.status}: {answer.message}", now))
+            await self.peer_event(peer, peer.hello_failed(f"answered {answer.status}: {answer.message}", now))
 
     async def _beat(self, action: SendBeat) -> None:
         peer = self.machines.get(action.identity)
@@ -444,13 +444,13 @@ class AgentNode(AgentService):
         try:
             answer = await self.send(action.identity, message)
         except DeliveryError as error:
-            await self._peer_event(peer, peer.beat_failed(str(error), self.clock.now()))
+            await self.peer_event(peer, peer.beat_failed(str(error), self.clock.now()))
             return
         now = self.clock.now()
         if not answer.accepted:
-            await self._peer_event(peer, peer.beat_failed(f"answered {answer.status}: {answer.message}", now))
+            await self.peer_event(peer, peer.beat_failed(f"answered {answer.status}: {answer.message}", now))
             return
-        await self._peer_event(peer, peer.beat_acknowledged(now, self.directory.traffic(action.identity).round_trip))
+        await self.peer_event(peer, peer.beat_acknowledged(now, self.directory.traffic(action.identity).round_trip))
         if agent and answer.gossip:
             await self._merge(action.identity, answer.gossip, now)
 
@@ -482,7 +482,7 @@ class AgentNode(AgentService):
         for key, leadership in merged.leaderships:
             election = self.elections.get(key)
             if election is not None:
-                await self._election_event(key, election.adopt(leadership, sender, now))
+                await self.election_event(key, election.adopt(leadership, sender, now))
         for key in merged.changed_groups:
             self.changed("group", key)
         await self._evaluate(self.gossip.groups, now)
@@ -496,16 +496,16 @@ class AgentNode(AgentService):
             edge = election.operational if self.gossip.operational(key) else election.not_operational
             actions = edge(now)
             if actions:
-                await self._election_event(key, actions)
+                await self.election_event(key, actions)
 
-    async def _election_event(self, key: str, actions: Sequence[Action]) -> None:
+    async def election_event(self, key: str, actions: Sequence[Action]) -> None:
         await self.perform(f"election {key}", actions)
         self.changed("group", key)
 
     async def _election_timer(self, key: str, name: str, now: float) -> None:
         election = self.elections.get(key)
         if election is not None:
-            await self._election_event(key, election.timer(name, now))
+            await self.election_event(key, election.timer(name, now))
 
     def _broadcast(self, action: Broadcast) -> None:
         """Send a ballot to each recipient, save those to whom the same one is still on its way.
@@ -568,7 +568,7 @@ class AgentNode(AgentService):
         if peer is not None and now >= self._next_look.get(sender, 0.0):
             # Anybody may claim to be the peer: that must not make us look it up all the time.
             self._next_look[sender] = now + _LOOK_AGAIN
-            self.spawn(self._peer_event, peer, peer.key_unknown(now))
+            self.spawn(self.peer_event, peer, peer.key_unknown(now))
 
     async def handle(self, incoming: Incoming) -> Acknowledgement:
         message, sender = incoming.message, incoming.sender
@@ -585,7 +585,7 @@ class AgentNode(AgentService):
             case Hello():
                 acknowledgement = self.acknowledge(incoming)
                 if peer is not None:
-                    self.spawn(self._peer_event, peer, peer.hello_received(now))
+                    self.spawn(self.peer_event, peer, peer.hello_received(now))
                 return acknowledgement
             case Beat():
                 return self._beaten(incoming, message, peer)
@@ -618,7 +618,7 @@ class AgentNode(AgentService):
             case _:
                 acknowledgement = self.unsupported(incoming)
         if peer is not None:
-            await self._peer_event(peer, peer.message_received(now))
+            await self.peer_event(peer, peer.message_received(now))
         return acknowledgement
 
     def _bound(self, sender: str, message: Message) -> str | None:
@@ -651,7 +651,7 @@ class AgentNode(AgentService):
         return acknowledgement
 
     async def _after_beat(self, peer: Peer, beat: Beat, incoming: Incoming) -> None:
-        await self._peer_event(peer, peer.beat_received(float(beat.my_beat_interval), incoming.now))
+        await self.peer_event(peer, peer.beat_received(float(beat.my_beat_interval), incoming.now))
         if beat.gossip:
             await self._merge(incoming.sender, beat.gossip, incoming.now)
 
@@ -661,7 +661,7 @@ class AgentNode(AgentService):
             election = self.elections.get(ballot.group)
             if election is not None:
                 actions = election.received(ballot.kind, incoming.sender, ballot.term, ballot.value, self.clock.now())
-                await self._election_event(ballot.group, actions)
+                await self.election_event(ballot.group, actions)
         elif request.rfi_type == "SYNC":
             await self.perform(_SDE, self.sde.rfi_sync(incoming.sender, request.zone, incoming.now))
         else:
@@ -768,7 +768,7 @@ class AgentNode(AgentService):
             actions = peer.message_acknowledged(now, self.directory.traffic(recipient).round_trip)
         else:
             actions = peer.message_failed(error, now)
-        await self._peer_event(peer, actions)
+        await self.peer_event(peer, actions)
 
     # ---------------------------------------------------------------- service
 

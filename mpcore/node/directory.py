@@ -52,6 +52,10 @@ class Directory:
         self._contacts.pop(identity, None)
         self._traffic.pop(identity, None)
 
+    def forget_contact(self, identity: str) -> None:
+        """Forget where a peer is reached and its key, but not the traffic with it."""
+        self._contacts.pop(identity, None)
+
     def get(self, identity: str) -> Contact | None:
         """The contact, or ``None``: not configured and not discovered yet."""
         return self._contacts.get(identity)

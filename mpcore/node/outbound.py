@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from typing import Literal
 
 import anyio
+import dns.rcode
 
 from mpcore.errors import DeliveryError, ExchangeError, PolicyError, RemoteError
 from mpcore.node.chunks import ChunkStore
@@ -24,7 +25,7 @@ from mpcore.wire import frame
 from mpcore.wire.messages import Acknowledgement, Message, decode_acknowledgement
 from mpcore.wire.seal import PrivateKey
 
-__all__ = ("ChunkMode", "Outbound")
+__all__ = ("ChunkMode", "FailedExchangeError", "Outbound", "Stage")
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,22 @@ ChunkMode = Literal["edns0", "query", "auto"]
 _LARGEST_DATA = 60000  #: octets of option data; one DNS message carries 65,535
 _LARGEST_FETCHED = 1 << 20  #: octets of a payload that receivers fetch
 _ALWAYS_INSIDE = ("confirm", "status-update")
+
+
+Stage = Literal["size", "network", "rcode", "answer", "opening", "status"]
+
+
+class FailedExchangeError(DeliveryError):
+    """A message was not acknowledged, and at which stage that failed.
+
+    :param stage: ``size``: it cannot be sent; ``network``: nobody answered; ``rcode``: refused; ``answer``: no proof of
+        receipt; ``opening``: the proof cannot be opened or is not the peer's; ``status``: received, but not accepted.
+    :param rcode: of the answer, at stage ``rcode``.
+    """
+
+    def __init__(self, stage: Stage, text: str, rcode: int | None = None) -> None:
+        self.stage, self.rcode = stage, rcode
+        super().__init__(text)
 
 
 class Outbound:
@@ -102,7 +119,7 @@ class Outbound:
                 message.to_json(), self._key, contact.key, contact.identity, self._runtime.clock.now()
             )
         except PolicyError as error:
-            raise DeliveryError(str(error)) from None
+            raise FailedExchangeError("size", str(error)) from None
         listed.octets = len(data)
         request_id = self._runtime.random.getrandbits(16)
         async with AsyncExitStack() as stack:
@@ -119,24 +136,27 @@ class Outbound:
         try:
             response = frame.decode_response(answer, request_id)
         except RemoteError as error:
-            raise DeliveryError(f"unreadable answer: {error}") from None
+            raise FailedExchangeError("answer", f"unreadable answer: {error}") from None
         if response.rcode != 0:
-            raise DeliveryError(f"answered with rcode {response.rcode}")
+            word = dns.rcode.to_text(dns.rcode.Rcode.make(response.rcode))
+            raise FailedExchangeError("rcode", f"answered {word} (rcode {response.rcode})", response.rcode)
         if response.data is None:
-            raise DeliveryError("answered without a confirmation")
+            raise FailedExchangeError("answer", "answered without a confirmation")
         if response.format != frame.FORMAT_SEALED:
-            raise DeliveryError("answered in clear text, which proves nothing")
+            raise FailedExchangeError("answer", "answered in clear text, which proves nothing")
         try:
             opened = self._runtime.sealing.unseal(response.data, contact.key, self._key)
             acknowledgement = decode_acknowledgement(opened)
         except RemoteError as error:
-            raise DeliveryError(f"the confirmation cannot be used: {error}") from None
+            raise FailedExchangeError("opening", f"the confirmation cannot be used: {error}") from None
         if acknowledgement.distribution_id != distribution_id:
-            raise DeliveryError("the confirmation is for another distribution")
+            raise FailedExchangeError("opening", "the confirmation is for another distribution")
         if acknowledgement.type not in ("confirm", "ping_confirm"):
-            raise DeliveryError(f"answered {acknowledgement.type}: {acknowledgement.message or 'no reason given'}")
+            reason = acknowledgement.message or "no reason given"
+            raise FailedExchangeError("status", f"answered {acknowledgement.type}: {reason}")
         if not acknowledgement.received:
-            raise DeliveryError(f"answered {acknowledgement.status!r}: {acknowledgement.message or 'no reason given'}")
+            reason = acknowledgement.message or "no reason given"
+            raise FailedExchangeError("status", f"answered {acknowledgement.status!r}: {reason}")
         return acknowledgement
 
     def _by_query(self, message: Message, size: int) -> bool:
@@ -144,10 +164,12 @@ class Outbound:
         fits = size <= _LARGEST_DATA
         if self._chunks is None or self._mode == "edns0":
             if not fits:
-                raise DeliveryError(f"the sealed {message.TYPE} has {size} octets, more than one DNS message carries")
+                text = f"the sealed {message.TYPE} has {size} octets, more than one DNS message carries"
+                raise FailedExchangeError("size", text)
             return False
         if size > _LARGEST_FETCHED:
-            raise DeliveryError(f"the sealed {message.TYPE} has {size} octets, more than receivers fetch")
+            text = f"the sealed {message.TYPE} has {size} octets, more than receivers fetch"
+            raise FailedExchangeError("size", text)
         return not fits or (self._mode == "query" and message.TYPE not in _ALWAYS_INSIDE)
 
     async def _deliver(self, contact: Contact, octets: bytes) -> bytes:
@@ -157,4 +179,4 @@ class Outbound:
                 return await self.links.exchange(octets, host, port, timeout=self._timeout)
             except ExchangeError as error:
                 failures.append(f"{host} port {port}: {error}")
-        raise DeliveryError("; ".join(failures) or "no address known")
+        raise FailedExchangeError("network", "; ".join(failures) or "no address known")

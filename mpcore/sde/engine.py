@@ -1220,6 +1220,28 @@ class SynchronisedData:
             self._send(untracked, requester)
         return self._finish(now)
 
+    def push(self, zone: str, now: float) -> list[Action]:
+        """Send everything again, by order of the operator: our sets to everybody, the others' to our combiner.
+
+        Nobody's records change by it; who has lost something has it again.
+
+        :raises NotFoundError, NotReadyError, PolicyError: we have no part in the zone.
+        """
+        roles = self._require(zone)
+        actions: list[Action] = []
+        for identity in roles.identities():
+            if identity != self.identity:
+                actions += self.rfi_sync(identity, zone, now)
+        own = [(zone, self.identity, rrtype) for rrtype in SYNCHRONISED_TYPES if rrtype != "DNSKEY"]
+        others = [
+            key
+            for key, _ in self._ledger.zone_sets(zone)
+            if key[1] not in (self.identity, self.combiner) and roles.provider_of(key[1]) is not None
+        ]
+        for key in dict.fromkeys([*own, *others]):
+            self._push(key, now)
+        return [*actions, *self._finish(now)]
+
     # ========================================================================================================= views
 
     def entries(self, zone: str) -> list[SdeRecord]:

@@ -255,7 +255,7 @@ async def test_400_records_of_each_arrive_everywhere(tmp_path: Path) -> None:
             told.append(records),
             edits_received(zone, records, now),
         )[1]
-        await bravo.send(combiner.identity, bravo._rfi(combiner.identity, CUSTOMER, "EDITS"))
+        await bravo.send(combiner.identity, bravo.rfi(combiner.identity, CUSTOMER, "EDITS"))
         await world.until(lambda: told, what="EDITS")
         assert sum(len(texts) for owners in told[0].values() for texts in owners.values()) >= 800
         assert len(combiner.chunks) == before + 1
