@@ -26,12 +26,13 @@ def all_commands() -> tuple[Command, ...]:
         lookup,
         peers,
         queue,
+        resync,
         transactions,
         watch,
         zones,
     )
 
-    modules = (fleet, peers, gossip, zones, edits, keys, transactions, queue, lookup, watch, local, lab)
+    modules = (fleet, peers, gossip, zones, edits, keys, transactions, queue, resync, lookup, watch, local, lab)
     return tuple(command for module in modules for command in module.COMMANDS)
 
 

@@ -1,8 +1,8 @@
-"""``gossip group``: who reports what about whom, and who leads."""
+"""``gossip group`` and ``group election``: who reports what about whom, and who leads."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cockpit.commands.base import Command, Parameter, Values
 from cockpit.commands.common import common_suffix, short_name
@@ -81,6 +81,27 @@ async def _state(session: Session, values: Values) -> Result:
     return Result(group, blocks)
 
 
+async def _election(session: Session, values: Values, action: Literal["force", "step-down"]) -> Result:
+    from mpcore.control.models import GroupAction, GroupActionRequest
+
+    session.check_writable()
+    group = await session.client().group_action(values["group"], GroupActionRequest(action=GroupAction(action)))
+    election = group.election
+    lines = [f"Group:    {group.hash} {group.name}", f"Leader:   {leader_line(group, session.clock())}"]
+    lines.append(f"Election: phase {election.phase}, term {election.term}")
+    return Result(group, [Lines(lines)])
+
+
+async def _force(session: Session, values: Values) -> Result:
+    return await _election(session, values, "force")
+
+
+async def _step_down(session: Session, values: Values) -> Result:
+    return await _election(session, values, "step-down")
+
+
+_GROUP = Parameter("group", "Beginning of the group's hash, or its name.", positional=True, required=True)
+
 COMMANDS = (
     Command(
         ("gossip", "group", "list"),
@@ -99,5 +120,23 @@ COMMANDS = (
         details="Row and column: what the reporter says about the peer. AGE: when we received the row.",
         examples=("gossip group state", "gossip group state 927d37e3 --json"),
         run=_state,
+    ),
+    Command(
+        ("group", "election", "force"),
+        "Call an election now, also if the group is not operational",
+        (_GROUP,),
+        details="Every voter votes again under a new term; it ends like any other election.",
+        changes="the leader of the group, perhaps",
+        examples=("group election force 927d37e3",),
+        run=_force,
+    ),
+    Command(
+        ("group", "election", "step-down"),
+        "Give the leadership up and have another voter elected",
+        (_GROUP,),
+        details="Only at the agent that leads. Its vote is then 0, which cannot win.",
+        changes="the leader of the group",
+        examples=("group election step-down 927d37e3",),
+        run=_step_down,
     ),
 )

@@ -51,6 +51,23 @@ async def _ping(session: Session, values: Values) -> Result:
     return Result(answer, [Lines([f"{answer.identity}: no answer: {answer.error}"])], ExitCode.RETRY)
 
 
+async def _reset(session: Session, values: Values) -> Result:
+    session.check_writable()
+    peer = await session.client().reset_peer(values["identity"])
+    return Result(peer, [Lines([f"{peer.identity}: {peer.state}: {peer.waiting_for or 'nothing to wait for'}"])])
+
+
+async def _doctor(session: Session, values: Values) -> Result:
+    found = await session.client().diagnose(values["identity"], values["timeout"])
+    marks = {True: "ok", False: "WRONG", None: "-"}
+    rows = [[marks[step.ok], step.step, step.side or "", step.detail] for step in found.steps]
+    advice = [f"{step.step}: {step.advice}" for step in found.steps if step.advice and step.ok is False]
+    blocks: list[Table | Lines] = [Lines([found.verdict]), Table(("", "STEP", "SIDE", "WHAT WAS FOUND"), rows)]
+    if advice:
+        blocks.append(Lines(["What to do:", *advice]))
+    return Result(found, blocks, ExitCode.DONE if found.ok else ExitCode.FAILED)
+
+
 COMMANDS = (
     Command(
         ("peer", "list"),
@@ -71,5 +88,27 @@ COMMANDS = (
         details="The exit code is 3 when there is no answer.",
         examples=("peer ping agent.bravo.example.",),
         run=_ping,
+    ),
+    Command(
+        ("peer", "reset"),
+        "Forget what the agent knows of a peer, and find and greet it anew",
+        (Parameter("identity", "Identity of the peer, a domain name.", positional=True, required=True),),
+        details="The resolver's cache for the peer is emptied. Messages that wait for the peer stay in the queue.",
+        changes="the state of the peer; for some seconds nothing is sent to it",
+        examples=("peer reset agent.bravo.example.",),
+        run=_reset,
+    ),
+    Command(
+        ("peer", "doctor"),
+        "Find out what is wrong between us and a peer, and at whose side",
+        (
+            Parameter("identity", "Identity of the peer, a domain name.", positional=True, required=True),
+            Parameter("timeout", "Seconds for all steps together.", "seconds", default=20.0, least=1, most=60),
+        ),
+        details="Looks at HSYNC3, the peer's records in DNS and their validation, our own records as others find them, "
+        "the key in use, connections, five pings, decryption, the clocks, round trips, HELLO and BEAT, what the others "
+        "report, and the queue. The exit code is 1 when a step found a fault.",
+        examples=("peer doctor agent.bravo.example.",),
+        run=_doctor,
     ),
 )

@@ -261,7 +261,8 @@ class InternetNetwork:
         try:
             # Nothing is waited for here; cancelled in the middle, uvloop would keep an endpoint that nobody closes.
             with anyio.CancelScope(shield=True):
-                return _Datagrams(await anyio.abc.UDPSocket.from_socket(raw))
+                made = await anyio.abc.UDPSocket.from_socket(raw)
         except BaseException:
             raw.close()
             raise
+        return _Datagrams(made)
