@@ -230,6 +230,14 @@ _GROUPS = {
     ("signer",): "What the signer sees.",
     ("signer", "zone"): "Zones at the signer.",
     ("signer", "keys"): "DNSSEC keys.",
+    ("combiner", "tsig"): "TSIG keys of the combiner.",
+    ("signer", "tsig"): "TSIG keys of the signer.",
+    ("agent",): "What the agent sees.",
+    ("agent", "tsig"): "TSIG keys of the agent.",
+    ("queue",): "Messages that wait for delivery.",
+    ("distribution",): "Messages of the last minutes, in and out.",
+    ("group",): "Orders to a provider group.",
+    ("group", "election"): "Elect a leader, or stop being one.",
     ("transaction",): "Changes, and how far they have come.",
 }
 

@@ -29,10 +29,26 @@ def all_commands() -> tuple[Command, ...]:
         resync,
         transactions,
         watch,
+        zone_actions,
         zones,
     )
 
-    modules = (fleet, peers, gossip, zones, edits, keys, transactions, queue, resync, lookup, watch, local, lab)
+    modules = (
+        fleet,
+        peers,
+        gossip,
+        zones,
+        edits,
+        keys,
+        transactions,
+        queue,
+        resync,
+        zone_actions,
+        lookup,
+        watch,
+        local,
+        lab,
+    )
     return tuple(command for module in modules for command in module.COMMANDS)
 
 
