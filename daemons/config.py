@@ -146,12 +146,12 @@ def _private_jwk_problem(text: str) -> str | None:
 
 
 def _public_jwk_problem(text: str) -> str | None:
-    from mpcore.wire.seal import read_public_key
+    from mpcore.wire.seal import read_public_keys
 
     try:
-        read_public_key(text)
+        read_public_keys(text)
     except MpError:
-        return "does not hold a public JWK (EC, P-256)"
+        return "does not hold a public JWK (EC, P-256), or a JWK Set of one or two"
     if _private_jwk_problem(text) is None:
         return "holds the private key, which nobody but its owner may have"
     return None

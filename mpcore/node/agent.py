@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,14 @@ from mpcore.net.notify import Notifier, NotifyReceiver
 from mpcore.net.resolver import Resolver, load_trust_anchors
 from mpcore.net.secondary import SecondaryZone
 from mpcore.net.transfer import TransferServer
-from mpcore.node.agent_orders import AgentOrders
+from mpcore.node.agent_orders import KEY_ROLL, AgentOrders
 from mpcore.node.base import Receipt
 from mpcore.node.directory import Contact
 from mpcore.node.hosting import AXFR, IXFR, source_host
 from mpcore.node.identity import IdentityZone
 from mpcore.node.inbound import Incoming
+from mpcore.node.keyroll import KeyFiles, StoredKeys
+from mpcore.node.relocation import Relocations
 from mpcore.node.runtime import Runtime
 from mpcore.node.settings import AgentSettings, ConfiguredPeer
 from mpcore.peer import discovery
@@ -60,6 +63,7 @@ from mpcore.wire.messages import (
     KeyState,
     Message,
     Ping,
+    Relocate,
     Rfi,
     StatusUpdate,
     Sync,
@@ -114,7 +118,11 @@ class AgentNode(AgentOrders):
             random=runtime.random,
             timeout=settings.resolver.timeout,
         )
+        self.key_files = KeyFiles(settings.key_file, settings.next_key_file)
+        self.stored_keys = self.key_files.load()
+        self.own_keys.set(self.stored_keys.current, self.stored_keys.others)
         self.identity_zone = IdentityZone(settings, self.key.public(), runtime.clock)
+        self._publish_keys()
         origin = ZoneName(self.identity).owner
         self.notifier = Notifier(
             runtime.network,
@@ -145,6 +153,7 @@ class AgentNode(AgentOrders):
         self.server.register(NotifyReceiver(self.secondaries).handle, NOTIFY, SOA)
         self._inventories: dict[str, list[KeyInventoryEntry]] = {}
         self._ballots: set[tuple[str, Ballot]] = set()  #: on their way, by recipient
+        self.relocations = Relocations()
         self._next_look: dict[str, float] = {}  #: peer -> when its key may be looked up again because of a message
         self.add_machine(_SDE, self._sde_timer)
 
@@ -174,6 +183,7 @@ class AgentNode(AgentOrders):
         self.sde.restore(state)
         self._terms = {key: int(value.get("term", 0)) for key, value in state.get("term", {}).items()}
         self.identity_zone.restore(state)
+        self.restore_key_roll(state.get(KEY_ROLL, {}))
 
     async def reload(self) -> None:
         await super().reload()
@@ -200,6 +210,18 @@ class AgentNode(AgentOrders):
         contact = discovery.Contact(addresses=(configured.address,), port=configured.port, jwk=known.key.to_jwk())
         peer = Peer(configured.identity, kind, self.peer_settings, contact=contact)  # type: ignore[arg-type]
         await self._add_peer(peer)
+
+    def _publish_keys(self) -> None:
+        following = self.stored_keys.next
+        self.identity_zone.set_keys(
+            self.stored_keys.current.public(), None if following is None else following.public()
+        )
+
+    async def keys_changed(self, stored: StoredKeys) -> None:
+        self.stored_keys = stored
+        self.own_keys.set(stored.current, stored.others)
+        self._publish_keys()
+        await self._resign_identity("keys", self.clock.now())
 
     async def _publish_identity(self) -> None:
         version = self.identity_zone.version
@@ -377,17 +399,55 @@ class AgentNode(AgentOrders):
         try:
             with anyio.fail_after(_DISCOVERY_LIMIT):
                 contact = await self._look_up(plan)
-            key = PublicKey.from_jwk(contact.jwk)
+            key, other = self._keys_of(action.identity, contact)
         except (MpError, TimeoutError) as error:
             reason = str(error) or f"no answer within {_DISCOVERY_LIMIT:g} s"
             await self.peer_event(peer, peer.discovery_failed(reason, self.clock.now()))
             return
         if self.machines.get(action.identity) is not peer:
             return  # it was forgotten meanwhile
-        self.directory.put(
-            Contact(action.identity, tuple((address, contact.port) for address in contact.addresses), key)
-        )
+        self.directory.put(Contact(action.identity, self._addresses_of(action.identity, contact), key, other))
         await self.peer_event(peer, peer.discovered(contact, self.clock.now()))
+
+    def _addresses_of(self, identity: str, found: discovery.Contact) -> tuple[tuple[str, int], ...]:
+        addresses = tuple((address, found.port) for address in found.addresses)
+        return self.relocations.addresses(identity, addresses, self.clock.now())
+
+    def _relocated(self, incoming: Incoming, message: Relocate, peer: Peer | None) -> Acknowledgement:
+        contact = self.directory.get(incoming.sender)
+        if peer is None or peer.kind != "agent" or contact is None or peer.contact is None:
+            return self._refuse(incoming, "only agents that are found in DNS can be relocated")
+        found = tuple((address, peer.contact.port) for address in peer.contact.addresses)
+        outcome = self.relocations.take(incoming.sender, message, found, incoming.now)
+        if isinstance(outcome, str):
+            return self._refuse(incoming, outcome)
+        addresses = self.relocations.addresses(incoming.sender, found, incoming.now)
+        self.directory.put(replace(contact, addresses=addresses))
+        host, port = addresses[0]
+        text = (
+            f"{incoming.sender} is reached at {host} port {port} for {outcome - incoming.now:.0f} s: {message.reason}"
+        )
+        self.log_event("info", text, incoming.sender)
+        self.set_timer(f"peer {incoming.sender}", "relocation", outcome, self._relocation_ends)
+        # What DNS says is worth more: see whether it has the new address by now.
+        self.spawn(self.peer_event, peer, peer.key_unknown(incoming.now))
+        return self.acknowledge(incoming, message="relocation accepted")
+
+    async def _relocation_ends(self, name: str, now: float) -> None:
+        for peer in list(self.machines.values()):
+            contact = self.directory.get(peer.identity)
+            if peer.kind == "agent" and peer.contact is not None and contact is not None:
+                addresses = self._addresses_of(peer.identity, peer.contact)
+                if addresses != contact.addresses:
+                    self.directory.put(replace(contact, addresses=addresses))
+
+    def _keys_of(self, identity: str, found: discovery.Contact) -> tuple[PublicKey, PublicKey | None]:
+        """The key to encrypt with, the one in use if it is still published, and the other one, if there are two."""
+        keys = [PublicKey.from_jwk(jwk) for jwk in (found.jwk, *found.other_jwks)]
+        known = self.directory.get(identity)
+        if known is not None and known.key in keys:
+            keys.sort(key=lambda key: key != known.key)
+        return keys[0], keys[1] if len(keys) > 1 else None
 
     async def _look_up(self, plan: Any) -> discovery.Contact:
         batch = next(plan)
@@ -467,6 +527,7 @@ class AgentNode(AgentOrders):
         self._ready_peers.discard(action.identity)
         self.directory.remove(action.identity)
         self._next_look.pop(action.identity, None)
+        self.relocations.forget(action.identity)
         now = self.clock.now()
         await self.perform(
             "queue", self.queue.forget_recipient(action.identity, "it shares no zone with us any more", now)
@@ -564,6 +625,9 @@ class AgentNode(AgentOrders):
         )
 
     def unknown_key(self, sender: str, now: float) -> None:
+        if sender in self.configured:
+            super().unknown_key(sender, now)
+            return
         peer = self.machines.get(sender)
         if peer is not None and now >= self._next_look.get(sender, 0.0):
             # Anybody may claim to be the peer: that must not make us look it up all the time.
@@ -615,6 +679,8 @@ class AgentNode(AgentOrders):
             case Rfi():
                 acknowledgement = self.acknowledge(incoming, message=f"rfi received from {sender}")
                 await self._request(incoming, message)
+            case Relocate():
+                acknowledgement = self._relocated(incoming, message, peer)
             case _:
                 acknowledgement = self.unsupported(incoming)
         if peer is not None:

@@ -21,6 +21,7 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -84,6 +85,7 @@ from mpcore.node.fetch import Fetcher
 from mpcore.node.inbound import Fetch, Inbound, Incoming, unsupported
 from mpcore.node.listening import plain_endpoints, tls_endpoints
 from mpcore.node.outbound import Outbound
+from mpcore.node.ownkeys import OwnKeys
 from mpcore.node.queue_control import QueueControl
 from mpcore.node.replay import MAX_AGE, MEMORY, SeenKey
 from mpcore.node.runtime import Runtime
@@ -96,17 +98,18 @@ from mpcore.store.database import Database
 from mpcore.store.seen import load_seen, purge_seen, remember_answer, stored_answer
 from mpcore.store.state import apply_stores, load_state
 from mpcore.wire.messages import Acknowledgement, Beat, Hello, Message, Ping, rfc3339
-from mpcore.wire.seal import PrivateKey, PublicKey, read_private_key, read_public_key
+from mpcore.wire.seal import PrivateKey, PublicKey, read_private_key, read_public_keys
 from mpcore.zone.answer import Responder
 from mpcore.zone.version import ZoneVersion
 
-__all__ = ("Node", "Receipt", "load_private_key", "load_public_key")
+__all__ = ("Node", "Receipt", "load_private_key", "load_public_keys")
 
 logger = logging.getLogger(__name__)
 
 _QUEUE = "queue"
 _EVENT_DELAY = 0.02  #: seconds for which changes of one thing are gathered into one event
 _PURGE_INTERVAL = 600.0
+_READ_AGAIN = 2.0  #: seconds between readings of the key file of a peer whose messages do not verify
 _TRY_AGAIN = 1.0  #: seconds between tries to reach a peer because it is heard
 _LOOK_AGAIN = 1.0  #: seconds until something is tried again on a disk without room
 
@@ -150,10 +153,10 @@ def load_private_key(path: Path) -> PrivateKey:
         raise ConfigError(f"is not a private EC P-256 JWK: {error}", file=str(path)) from None
 
 
-def load_public_key(path: Path) -> PublicKey:
-    """The public JWK in *path*; :raises ConfigError: there is none."""
+def load_public_keys(path: Path) -> tuple[PublicKey, ...]:
+    """The public JWK in *path*, or the two of a JWK Set; :raises ConfigError: there is none."""
     try:
-        return read_public_key(_read(path))
+        return read_public_keys(_read(path))
     except RemoteError as error:
         raise ConfigError(f"is not a public EC P-256 JWK: {error}", file=str(path)) from None
 
@@ -171,16 +174,18 @@ class Node(ABC):
     def __init__(self, settings: NodeSettings, runtime: Runtime) -> None:
         self.settings, self.runtime, self.clock = settings, runtime, runtime.clock
         self.identity = settings.identity
-        self.key = load_private_key(settings.key_file)
+        self.own_keys = OwnKeys(load_private_key(settings.key_file))
         self.keyring: Keyring = load_keyring(settings.tsig_keys_file) if settings.tsig_keys_file is not None else {}
         self.directory = Directory()
+        self.configured: dict[str, ConfiguredPeer] = {}
+        self._next_read: dict[str, float] = {}  #: configured peer -> when its key file may be read again
         self.timers = Timers(runtime.clock)
         self.history = DistributionLog(runtime.clock, settings.distribution_retention)
         self.queue_control = QueueControl(self)
         self.chunks = ChunkStore(runtime.clock, self._responder_answer)
         self.outbound = Outbound(
             self.identity,
-            self.key,
+            self.own_keys,
             self.directory,
             runtime,
             chunks=self.chunks,
@@ -190,7 +195,7 @@ class Node(ABC):
         )
         self.inbound = Inbound(
             self.identity,
-            self.key,
+            self.own_keys,
             self.directory,
             self,
             self._received,
@@ -229,6 +234,11 @@ class Node(ABC):
         self._dirtied = anyio.Event()
         self._ready = False
         self._distribution = int(self.started_at) & 0xFFFFFFFF
+
+    @property
+    def key(self) -> PrivateKey:
+        """The key that we sign with."""
+        return self.own_keys.current
 
     @property
     def service(self) -> ControlService:
@@ -291,8 +301,13 @@ class Node(ABC):
         """See :class:`mpcore.node.inbound.Authorizer`."""
 
     def unknown_key(self, sender: str, now: float) -> None:
-        """See :class:`mpcore.node.inbound.Authorizer`; roles with configured peers have nothing to look for."""
-        logger.info("no key of %s is configured", sender)
+        """See :class:`mpcore.node.inbound.Authorizer`; the file of a configured peer is read again."""
+        if sender not in self.configured:
+            logger.info("no key of %s is configured", sender)
+        elif now >= self._next_read.get(sender, 0.0):
+            # Anybody may claim to be the peer: that must not make us read files all the time.
+            self._next_read[sender] = now + _READ_AGAIN
+            self.spawn(self.reread_key, sender)
 
     def fetcher(self) -> Fetch:
         """How payloads are fetched that do not come with their message."""
@@ -886,4 +901,22 @@ class Node(ABC):
 
     def configure(self, peer: ConfiguredPeer) -> None:
         """Put a configured peer into the directory."""
-        self.directory.put(Contact(peer.identity, ((peer.address, peer.port),), load_public_key(peer.public_key_file)))
+        key, *others = load_public_keys(peer.public_key_file)
+        other = others[0] if others else None
+        self.configured[peer.identity] = peer
+        self.directory.put(Contact(peer.identity, ((peer.address, peer.port),), key, other))
+
+    async def reread_key(self, identity: str) -> None:
+        """A message of a configured peer does not verify: its key file may have been changed meanwhile."""
+        peer = self.configured[identity]
+        try:
+            keys = await self.runtime.run_blocking(load_public_keys, peer.public_key_file)
+        except ConfigError as error:
+            logger.warning("%s", error)
+            return
+        contact = self.directory.get(identity)
+        if contact is not None and set(keys) != set(contact.keys):
+            key = contact.key if contact.key in keys else keys[0]
+            other = next((item for item in keys if item != key), None)
+            self.directory.put(replace(contact, key=key, other_key=other))
+            self.log_event("info", f"{identity}: its key file was read again, its keys are others", identity)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mpcore.control.models import Counter
 from mpcore.wire.seal import PublicKey
@@ -16,7 +16,13 @@ class Contact:
 
     identity: str
     addresses: tuple[tuple[str, int], ...]  #: host and port, best first
-    key: PublicKey
+    key: PublicKey  #: we encrypt with it
+    other_key: PublicKey | None = None  #: it may sign with this one as well: its next key, or its former one
+
+    @property
+    def keys(self) -> tuple[PublicKey, ...]:
+        """The keys that it may sign with."""
+        return (self.key,) if self.other_key is None else (self.key, self.other_key)
 
 
 @dataclass(slots=True)
@@ -51,6 +57,15 @@ class Directory:
         """Forget a contact and its traffic."""
         self._contacts.pop(identity, None)
         self._traffic.pop(identity, None)
+
+    def proven(self, contact: Contact, key: PublicKey) -> Contact:
+        """*contact* has signed with *key*: we encrypt with that one from now on; returns what is kept of it."""
+        if key == contact.key:
+            return contact
+        turned = replace(contact, key=key, other_key=contact.key)
+        if self._contacts.get(contact.identity) == contact:
+            self._contacts[contact.identity] = turned
+        return turned
 
     def forget_contact(self, identity: str) -> None:
         """Forget where a peer is reached and its key, but not the traffic with it."""

@@ -273,7 +273,7 @@ class Doctor:
                 f"look at the secondaries, the delegation and the DS records of {node.identity}",
             )
             return
-        if dict(own.jwk) != node.key.public().to_jwk():
+        if node.key.public() not in _keys(own):
             self._add(
                 "our own records",
                 False,
@@ -305,7 +305,7 @@ class Doctor:
                 "ours",
                 f"it is looked up again soon; at once with: mpcockpit peer reset {self._identity}",
             )
-        elif contact.key.to_jwk() != PublicKey.from_jwk(found.jwk).to_jwk():
+        elif not set(contact.keys) & set(_keys(found)):
             self._add(
                 "key",
                 False,
@@ -477,6 +477,10 @@ class Doctor:
             )
         else:
             self._add("queue", True, f"{len(waiting)} messages wait for it" if waiting else "nothing waits for it")
+
+
+def _keys(found: discovery.Contact) -> list[PublicKey]:
+    return [PublicKey.from_jwk(jwk) for jwk in (found.jwk, *found.other_jwks)]
 
 
 def _counted(hear: Sequence[str], deaf: Sequence[str]) -> str:

@@ -44,6 +44,7 @@ class IdentityZone:
 
     def __init__(self, settings: AgentSettings, key: PublicKey, clock: Clock) -> None:
         self._settings, self._key, self._clock = settings, key, clock
+        self._next_key: PublicKey | None = None
         self.origin = ZoneName(settings.identity).owner
         self.acl = Acl.for_servers(settings.identity_zone.secondaries)
         keys = (
@@ -54,6 +55,10 @@ class IdentityZone:
         self._signer.set_keys(keys, ())
         self._serial: int | None = None
         self._version: ZoneVersion | None = None
+
+    def set_keys(self, key: PublicKey, next_key: PublicKey | None) -> None:
+        """The keys that :meth:`load` publishes from now on."""
+        self._key, self._next_key = key, next_key
 
     @property
     def version(self) -> ZoneVersion:
@@ -77,6 +82,7 @@ class IdentityZone:
             None,
             self._settings.identity_zone.nameservers,
             serial,
+            None if self._next_key is None else self._next_key.to_jwk(),
         )
         self._version = self._signer.sign(ZoneVersion.build(self.origin, records), now, serial)
         self._serial = serial

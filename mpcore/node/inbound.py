@@ -44,6 +44,7 @@ from mpcore.net.ratelimit import RateLimiter
 from mpcore.net.server import Request
 from mpcore.node.directory import Contact, Directory
 from mpcore.node.distributions import Distribution, DistributionLog
+from mpcore.node.ownkeys import OwnKeys
 from mpcore.node.replay import MAX_AGE, ReplayMemory, SeenKey, seen_key
 from mpcore.node.runtime import Runtime
 from mpcore.wire import frame
@@ -57,7 +58,6 @@ from mpcore.wire.messages import (
     Update,
     decode_message,
 )
-from mpcore.wire.seal import PrivateKey
 
 __all__ = ("Authorizer", "Fetch", "Inbound", "Incoming", "unsupported")
 
@@ -119,7 +119,7 @@ class Inbound:
     def __init__(
         self,
         identity: str,
-        key: PrivateKey,
+        keys: OwnKeys,
         directory: Directory,
         authorizer: Authorizer,
         handler: Handler,
@@ -128,7 +128,7 @@ class Inbound:
         fetch: Fetch | None = None,
         history: DistributionLog | None = None,
     ) -> None:
-        self._identity, self._key, self._directory = identity, key, directory
+        self._identity, self._keys, self._directory = identity, keys, directory
         self._authorizer, self._handler, self._recall, self._runtime = authorizer, handler, recall, runtime
         self._fetch = fetch
         self._history = history if history is not None else DistributionLog(runtime.clock)
@@ -168,7 +168,9 @@ class Inbound:
         self._history.end(listed, None if rcode == 0 else f"answered {dns.rcode.to_text(dns.rcode.Rcode.make(rcode))}")
         if answer is None:
             return frame.encode_response(notify, rcode, authoritative=rcode != _SERVFAIL)
-        sealed = self._runtime.sealing.seal(answer, self._key, contact.key, contact.identity, self._runtime.clock.now())
+        sealed = self._runtime.sealing.seal(
+            answer, self._keys.current, contact.key, contact.identity, self._runtime.clock.now()
+        )
         return frame.encode_response(notify, rcode, sealed)
 
     def _log(self, notify: frame.Notify, now: float, text: str) -> None:
@@ -193,7 +195,8 @@ class Inbound:
                 if self._fetch is None:
                     raise FrameError("it has no payload")
                 data = await self._fetch(notify, contact)
-            return contact, self._runtime.sealing.unseal(data, contact.key, self._key)
+            payload, key = self._keys.open(self._runtime.sealing, data, contact)
+            return self._directory.proven(contact, key), payload
         except (ExchangeError, FrameError) as error:
             self._log(notify, now, f"refused: {error}")
         except SealError as error:

@@ -20,6 +20,7 @@ from mpcore.node.chunks import ChunkStore
 from mpcore.node.directory import Contact, Directory
 from mpcore.node.distributions import Distribution, DistributionLog
 from mpcore.node.links import Links
+from mpcore.node.ownkeys import OwnKeys
 from mpcore.node.runtime import Runtime
 from mpcore.wire import frame
 from mpcore.wire.messages import Acknowledgement, Message, decode_acknowledgement
@@ -67,7 +68,7 @@ class Outbound:
     def __init__(
         self,
         identity: str,
-        key: PrivateKey,
+        keys: OwnKeys,
         directory: Directory,
         runtime: Runtime,
         *,
@@ -79,7 +80,7 @@ class Outbound:
         endpoint: Callable[[str], str | None] = lambda recipient: None,
         history: DistributionLog | None = None,
     ) -> None:
-        self._identity, self._key, self._directory, self._runtime = identity, key, directory, runtime
+        self._identity, self._keys, self._directory, self._runtime = identity, keys, directory, runtime
         self._slots = anyio.Semaphore(concurrency)
         self._timeout = timeout
         self._chunks, self._mode, self._endpoint = chunks, mode, endpoint
@@ -87,9 +88,12 @@ class Outbound:
         self._fetching: dict[str, anyio.Lock] = {}  # receivers fetch one payload of ours at a time
         self.links = Links(runtime.network, local_host=local_host)
 
-    async def exchange(self, contact: Contact, message: Message, distribution_id: str) -> Acknowledgement:
+    async def exchange(
+        self, contact: Contact, message: Message, distribution_id: str, *, key: PrivateKey | None = None
+    ) -> Acknowledgement:
         """Send *message* and return the inline answer.
 
+        :param key: sign with this key of ours instead of the current one.
         :raises DeliveryError: the peer cannot be reached, refused, or did not prove that the answer is its own; the
             text says which.
         """
@@ -98,7 +102,7 @@ class Outbound:
         listed = self._history.begin("out", contact.identity, message.TYPE, message.zone_name, distribution_id)
         try:
             async with self._slots:
-                acknowledgement = await self._exchange(contact, message, distribution_id, listed)
+                acknowledgement = await self._exchange(contact, message, distribution_id, listed, key)
         except DeliveryError as error:
             traffic.last_error = str(error)
             self._history.end(listed, str(error))
@@ -112,11 +116,16 @@ class Outbound:
         return acknowledgement
 
     async def _exchange(
-        self, contact: Contact, message: Message, distribution_id: str, listed: Distribution
+        self,
+        contact: Contact,
+        message: Message,
+        distribution_id: str,
+        listed: Distribution,
+        key: PrivateKey | None,
     ) -> Acknowledgement:
         try:
             data = self._runtime.sealing.seal(
-                message.to_json(), self._key, contact.key, contact.identity, self._runtime.clock.now()
+                message.to_json(), key or self._keys.current, contact.key, contact.identity, self._runtime.clock.now()
             )
         except PolicyError as error:
             raise FailedExchangeError("size", str(error)) from None
@@ -145,7 +154,8 @@ class Outbound:
         if response.format != frame.FORMAT_SEALED:
             raise FailedExchangeError("answer", "answered in clear text, which proves nothing")
         try:
-            opened = self._runtime.sealing.unseal(response.data, contact.key, self._key)
+            opened, proven = self._keys.open(self._runtime.sealing, response.data, contact)
+            self._directory.proven(contact, proven)
             acknowledgement = decode_acknowledgement(opened)
         except RemoteError as error:
             raise FailedExchangeError("opening", f"the confirmation cannot be used: {error}") from None

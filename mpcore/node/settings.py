@@ -188,6 +188,8 @@ class IdentityZoneSettings(_Settings):
 class AgentSettings(NodeSettings):
     """An agent."""
 
+    next_key_file: Path | None = None  #: where a key roll-over keeps the next key; beside key_file unless given
+
     role: Literal["agent"] = "agent"
     publish: tuple[Endpoint, ...] = Field(min_length=1)  #: where peers reach us; one port for all addresses
     combiner: ConfiguredPeer

@@ -5,7 +5,7 @@ For the identity ``I`` (guide, wire format, "Discovery"; RFC 7553, RFC 9460):
 =========================  =====  ==========================================================================
 ``_dns._tcp.I``            URI    scheme, host and port of the endpoint; the host is ``dns.I`` unless it says otherwise
 host of the URI            SVCB   ``ipv4hint`` and ``ipv6hint``, all addresses in order; ``port`` if the URI has none
-``dns.I``                  JWK    the public key, EC P-256; also looked up at the host of the URI if absent here
+``dns.I``                  JWK    one or two public keys, EC P-256; also at the host of the URI if absent here
 host of the URI            A      and AAAA, only if the SVCB record has no hints
 =========================  =====  ==========================================================================
 
@@ -21,6 +21,7 @@ send the outcomes back, an answer or the exception of each; its return value is 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
@@ -39,6 +40,7 @@ from mpcore.records import JWK, JWK_TYPE
 __all__ = (
     "DEFAULT_PORT",
     "MAX_ADDRESSES",
+    "MAX_KEYS",
     "Contact",
     "DiscoveryError",
     "Lookup",
@@ -53,6 +55,9 @@ DEFAULT_PORT: Final = 53
 
 MAX_ADDRESSES: Final = 16
 """Addresses that are kept."""
+
+MAX_KEYS: Final = 2
+"""Keys that are tried: the current one, and the next one during a roll-over."""
 
 _T = TypeVar("_T")
 _MAX_RECORDS: Final = 32
@@ -102,12 +107,14 @@ class Contact:
     :param port: TCP port.
     :param jwk: public key, members ``kty``, ``crv``, ``x``, ``y`` in this order.
     :param expires: when to look it up again, Unix seconds.
+    :param other_jwks: a second public key, if two are published: the agent is rolling its key over.
     """
 
     addresses: tuple[str, ...]
     port: int
     jwk: Mapping[str, str]
     expires: float = float("inf")
+    other_jwks: tuple[Mapping[str, str], ...] = ()
 
 
 def discovery_plan(
@@ -154,12 +161,14 @@ def discovery_plan(
         raise DiscoveryError(reader.why(Lookup(host, dns.rdatatype.SVCB), "has no address hints"))
 
     place = jwk if reader.has(jwk) or host == usual else at_host
-    key = _first(_keys(reader.records(place)), f"{place} holds no usable EC P-256 key")
+    keys = list(itertools.islice(_keys(reader.records(place)), MAX_KEYS))
+    key = _first(keys, f"{place} holds no usable EC P-256 key")
     return Contact(
         addresses=tuple(dict.fromkeys(addresses))[:MAX_ADDRESSES],
         port=port or service_port or DEFAULT_PORT,
         jwk=key,
         expires=reader.expires,
+        other_jwks=tuple(keys[1:]),
     )
 
 

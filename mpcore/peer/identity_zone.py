@@ -32,7 +32,7 @@ RECORDS: Final[tuple[tuple[str, str, int, str], ...]] = (
     ("dns.I", "A, AAAA", 120, "each published address"),
     ("dns.I", "SVCB", 120, "1 dns.I port, ipv4hint, ipv6hint"),
     ("dns.I", "KEY", 3600, "SIG(0) public key, if there is one"),
-    ("dns.I", "JWK", 3600, "public key for messages"),
+    ("dns.I", "JWK", 3600, "public key for messages; during a roll-over also the next one"),
 )
 """What is published for the identity ``I``: owner, type, TTL, content (guide, wire format, "Discovery")."""
 
@@ -58,6 +58,7 @@ def identity_zone_records(
     sig0_key: bytes | None,
     nameservers: Iterable[str],
     serial: int,
+    next_jwk: Mapping[str, Any] | None = None,
 ) -> list[tuple[bytes, RRset]]:
     """The records of the identity zone, unsigned.
 
@@ -67,6 +68,7 @@ def identity_zone_records(
     :param sig0_key: RDATA of the KEY record (RFC 2931), or ``None``.
     :param nameservers: absolute names outside the zone, at least one.
     :param serial: of the SOA record, 0 to 4294967295.
+    :param next_jwk: the public key that will sign next, published beside *jwk* during a roll-over.
     :return: (owner, RRset), the apex first.
     :raises ConfigError: no endpoint, two ports, an address that is none, a name server inside the zone, another key.
     """
@@ -99,7 +101,7 @@ def identity_zone_records(
     records.append((host, "SVCB", [_rdata("SVCB", f"1 {host} {' '.join(parameters)}")]))
     if sig0_key is not None:
         records.append((host, "KEY", [sig0_key]))
-    records.append((host, "JWK", [_jwk_rdata(jwk)]))
+    records.append((host, "JWK", [_jwk_rdata(key) for key in (jwk, next_jwk) if key is not None]))
     return [
         (owner.canonicalize().to_wire() or b"", RRset.make(_type(rrtype), _TTL[rrtype], rdatas))
         for owner, rrtype, rdatas in records

@@ -292,8 +292,8 @@ class Peer:
         self._flying.pop("discover", None)
         self._discoveries = 0
         moved = self._contact is not None and (
-            (self._contact.addresses, self._contact.port, self._contact.jwk)
-            != (contact.addresses, contact.port, contact.jwk)
+            (self._contact.addresses, self._contact.port, _keys(self._contact))
+            != (contact.addresses, contact.port, _keys(contact))
         )
         self._contact = contact
         keep = min(max(contact.expires - now, _SHORTEST_REFRESH), _LONGEST_REFRESH)
@@ -563,3 +563,8 @@ class Peer:
             return "right now"
         at = self._next.get(name)
         return "soon" if at is None else f"in {max(0.0, at - now):.0f} s"
+
+
+def _keys(contact: Contact) -> frozenset[str]:
+    """The keys of a contact, in whatever order the DNS gave them."""
+    return frozenset(repr(sorted(jwk.items())) for jwk in (contact.jwk, *contact.other_jwks))

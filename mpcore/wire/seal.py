@@ -32,6 +32,7 @@ __all__ = (
     "looks_sealed",
     "read_private_key",
     "read_public_key",
+    "read_public_keys",
     "seal",
     "unseal",
     "write_private_key",
@@ -193,6 +194,26 @@ def _without_comments(text: str) -> str:
     if len(text) > _MAX_KEY_FILE:
         raise SealError("a key file is longer than 65536 characters")
     return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+
+
+def read_public_keys(text: str) -> tuple[PublicKey, ...]:
+    """The public key in the *text* of a file, like :func:`read_public_key`, or the keys of a JWK Set (RFC 7517).
+
+    :raises SealError: it is neither, holds a secret in the set, or more than two keys.
+    """
+    clean = _without_comments(text)
+    try:
+        members = json.loads(clean)
+    except (ValueError, RecursionError):
+        members = None
+    if not isinstance(members, dict) or "keys" not in members:
+        return (read_public_key(text),)
+    listed = members["keys"]
+    if not isinstance(listed, list) or not 1 <= len(listed) <= 2 or not all(isinstance(key, dict) for key in listed):
+        raise SealError("JWK Set: not one or two keys")
+    if any("d" in key for key in listed):
+        raise SealError("JWK Set: a private key")
+    return tuple(dict.fromkeys(PublicKey.from_jwk(key) for key in listed))
 
 
 def read_private_key(text: str) -> PrivateKey:
