@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import socket
 from contextlib import suppress
 from typing import Protocol, TypeAlias
@@ -167,6 +168,28 @@ def bound_socket(kind: socket.SocketKind, host: str, port: int) -> socket.socket
     return raw
 
 
+async def _connect_from(local_host: str, host: str, port: int) -> anyio.abc.SocketStream:
+    """Connect from an address of ours.
+
+    anyio does the same, but on trio it forgets the socket if it is cancelled before it is bound.
+    """
+    raw = bound_socket(socket.SOCK_STREAM, local_host, 0)
+    try:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        number = raw.connect_ex((host, port))
+        if number == errno.EINPROGRESS:
+            await anyio.wait_writable(raw)
+            number = raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, os.strerror(number))
+        with anyio.CancelScope(shield=True):
+            stream = await anyio.abc.SocketStream.from_socket(raw)
+    except BaseException:
+        raw.close()
+        raise
+    return stream
+
+
 class _Stream:
     __slots__ = ("_stream", "local", "peer")
 
@@ -234,7 +257,10 @@ class InternetNetwork:
         if local_host is not None and _family(local_host) != family:
             raise OSError(errno.EAFNOSUPPORT, f"{local_host} and {host} are of different address families")
         try:
-            stream = await anyio.connect_tcp(host, port, local_host=local_host)
+            if local_host is None:
+                stream = await anyio.connect_tcp(host, port)
+            else:
+                stream = await _connect_from(local_host, host, port)
         except OSError as error:  # anyio says only that all attempts failed; there was one, and it knows why
             if isinstance(error.__cause__, OSError):
                 raise error.__cause__ from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -86,3 +87,24 @@ async def test_time_is_bounded() -> None:
         assert not links._free
     finally:
         await listener.aclose()
+
+
+async def test_nothing_is_left_of_what_was_cancelled() -> None:
+    """Whenever a call is cut short, its socket is closed; one that is not would be reported when it is collected."""
+    network = InternetNetwork()
+    async with serving() as (host, port):
+        for _ in range(3):
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await network.connect_tcp(host, port, local_host=host)
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await (await network.bind_udp(host, 0)).aclose()
+        stream = await network.connect_tcp(host, port, local_host=host)
+        assert stream.local[0] == host
+        await stream.aclose()
+    with pytest.raises(ConnectionRefusedError):
+        await network.connect_tcp(host, port, local_host=host)
+    with pytest.raises(OSError, match=r"."):
+        await network.connect_tcp(host, port, local_host="192.0.2.1")
+    gc.collect()
