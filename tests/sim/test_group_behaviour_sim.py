@@ -10,6 +10,8 @@ import pytest
 from mpcore.sim.faults import Partition, Pause
 from mpcore.sim.world import LABELS, Plan, World, simulate
 
+pytestmark = pytest.mark.timeout(180)
+
 BEAT = 15.0
 ROUND = 10.0  # seconds that a round of an election may take at most, half of it for votes, half for confirmations
 

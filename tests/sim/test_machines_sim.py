@@ -28,7 +28,7 @@ def judge(outcomes: list[Outcome]) -> None:
     assert sum(outcome.terms for outcome in outcomes) > 5 * len(outcomes)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("first", range(0, 1000, 50))
 def test_a_thousand_hours(first: int) -> None:
     judge(run_machines(range(first, first + 50)))

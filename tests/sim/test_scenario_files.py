@@ -14,6 +14,8 @@ from mpcore.sim.runner import play
 from mpcore.sim.scenario import Chaos, Step, chaos_steps, read_scenario, scenario_from_text
 from mpcore.sim.world import Plan
 
+pytestmark = pytest.mark.timeout(180)
+
 SHIPPED = sorted(simulate.SCENARIOS.glob("*.yaml"))
 
 

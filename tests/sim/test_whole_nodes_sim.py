@@ -17,6 +17,8 @@ from mpcore.sim.runner import Result, play
 from mpcore.sim.scenario import Chaos, Scenario
 from mpcore.sim.world import LABELS, Plan
 
+pytestmark = pytest.mark.timeout(180)
+
 SETTLES = 600.0
 
 
