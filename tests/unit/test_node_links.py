@@ -96,7 +96,7 @@ async def test_nothing_is_left_of_what_was_cancelled() -> None:
         for _ in range(3):
             with anyio.CancelScope() as scope:
                 scope.cancel()
-                await network.connect_tcp(host, port, local_host=host)
+                await (await network.connect_tcp(host, port, local_host=host)).aclose()
             with anyio.CancelScope() as scope:
                 scope.cancel()
                 await (await network.bind_udp(host, 0)).aclose()
