@@ -70,3 +70,13 @@ def no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
     finally:
         watch.deactivate()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long tier runs only when asked for: ``-m long``."""
+    if "long" in (config.option.markexpr or ""):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
