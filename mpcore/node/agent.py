@@ -42,6 +42,7 @@ from mpcore.node.keyroll import KeyFiles, StoredKeys
 from mpcore.node.relocation import Relocations
 from mpcore.node.runtime import Runtime
 from mpcore.node.settings import AgentSettings, ConfiguredPeer
+from mpcore.node.suspicion import PATIENCE, ourselves_suspected
 from mpcore.peer import discovery
 from mpcore.peer.actions import Discover, Forget, SendBeat, SendHello, StateChanged
 from mpcore.peer.delivery import OutboundEntry
@@ -371,7 +372,28 @@ class AgentNode(AgentOrders):
         self.changed("peer", peer.identity)
 
     async def _peer_timer(self, peer: Peer, name: str, now: float) -> None:
+        if name == "health":
+            await self._judge_ourselves(now)
         await self.peer_event(peer, peer.timer(name, now))
+
+    async def _judge_ourselves(self, now: float) -> None:
+        """Where most peers are late at once, the fault is likely ours: give them more time, and say so."""
+        suspected = ourselves_suspected(self.machines.values(), now)
+        self.suspected = suspected
+        text = None
+        if suspected is not None:
+            late, of = suspected
+            text = (
+                f"{late} of {of} peers are late at the same time: the fault is probably ours; "
+                "look at this host, its clock and its network"
+            )
+        self.warn("ourselves", text)
+        patience = 1.0 if suspected is None else PATIENCE
+        for other in list(self.machines.values()):
+            if other.kind == "agent":
+                actions = other.set_patience(patience, now)
+                if actions:
+                    await self.peer_event(other, actions)
 
     async def _own_states(self, now: float) -> None:
         """Our gossip row follows the states of the peers; a change of it goes out with a beat at once."""
@@ -511,6 +533,8 @@ class AgentNode(AgentOrders):
             await self.peer_event(peer, peer.beat_failed(f"answered {answer.status}: {answer.message}", now))
             return
         await self.peer_event(peer, peer.beat_acknowledged(now, self.directory.traffic(action.identity).round_trip))
+        if self.suspected is not None:
+            await self._judge_ourselves(now)
         if agent and answer.gossip:
             await self._merge(action.identity, answer.gossip, now)
 
@@ -844,6 +868,7 @@ class AgentNode(AgentOrders):
         found = []
         for identity in sorted(self.machines):
             view = self.machines[identity].view(now)
+            thought = self.suspicion(identity, now)
             found.append(
                 PeerModel(
                     identity=view.identity,
@@ -857,7 +882,7 @@ class AgentNode(AgentOrders):
                     last_acknowledged=view.last_acknowledged,
                     round_trip=view.round_trip,
                     last_error=view.last_error,
-                    waiting_for=view.waiting_for,
+                    waiting_for="; ".join(text for text in (view.waiting_for, thought) if text) or None,
                     counters=self.directory.traffic(identity).counters(),
                 )
             )

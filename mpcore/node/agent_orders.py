@@ -195,18 +195,6 @@ class AgentOrders(AgentService):
         """See :class:`~mpcore.control.service.ControlService`."""
         return await Doctor(self, self.machine(identity)).examine(timeout)
 
-    def said_by_others(self, identity: str) -> dict[str, str]:
-        """What the other members of our groups report about a peer: member -> the worst word it uses."""
-        said: dict[str, str] = {}
-        for key in self.elections:
-            for row in self.gossip.rows(key):
-                word = row.states.get(identity)
-                if row.reporter in (self.identity, identity) or row.received_at is None or word is None:
-                    continue
-                if said.get(row.reporter, "OPERATIONAL") == "OPERATIONAL":
-                    said[row.reporter] = word
-        return said
-
     # -------------------------------------------------------------- elections
 
     async def group_action(self, key: str, request: GroupActionRequest) -> Group:

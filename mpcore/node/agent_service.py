@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Sequence
 
 import anyio
 import dns.exception
@@ -26,7 +27,7 @@ from mpcore.control.models import (
 from mpcore.control.models import Election as ElectionModel
 from mpcore.errors import ConflictError, ExchangeError, NotFoundError, RemoteError
 from mpcore.group.election import Election
-from mpcore.group.gossip import GossipTable
+from mpcore.group.gossip import OPERATIONAL, GossipTable
 from mpcore.names import ZoneName
 from mpcore.net.client import query
 from mpcore.net.secondary import SecondaryZone
@@ -34,6 +35,7 @@ from mpcore.node.base import Node
 from mpcore.node.hosting import zone_view
 from mpcore.node.runtime import Lookups, Runtime
 from mpcore.node.settings import AgentSettings, ZoneSettings
+from mpcore.node.suspicion import suspicion
 from mpcore.peer.machine import Peer
 from mpcore.sde.engine import SynchronisedData
 from mpcore.zone import owners
@@ -45,6 +47,7 @@ __all__ = ("AgentService",)
 logger = logging.getLogger(__name__)
 
 _LEVELS = (Wait.HERE, Wait.COMBINER, Wait.EVERYWHERE, Wait.DNS)
+_RECENT, _USUAL_INTERVAL = 4, 30.0  #: intervals, and seconds of one, for which a report counts as evidence
 _FIRST_LOOK = 0.02
 _LONGEST_LOOK = 1.0
 
@@ -68,6 +71,7 @@ class AgentService(Node):
         self._terms: dict[str, int] = {}
         self._waiting: dict[str, anyio.Event] = {}
         self._seen_in_dns: dict[str, float] = {}
+        self.suspected: tuple[int, int] | None = None  #: late peers of all, while we suspect ourselves
         self.gossip: GossipTable
         self.resolver: Lookups
         self.sde: SynchronisedData
@@ -120,8 +124,34 @@ class AgentService(Node):
                 deadline=view.deadline,
                 reason=view.reason,
             ),
-            problems=tuple(self.gossip.explain(key, now)),
+            problems=(*self.gossip.explain(key, now), *self._suspicions(group.members, now)),
         )
+
+    def _suspicions(self, members: Sequence[str], now: float) -> list[str]:
+        found = ((identity, self.suspicion(identity, now)) for identity in members)
+        return [f"{identity.removesuffix('.')}: {text}" for identity, text in found if text is not None]
+
+    def suspicion(self, identity: str, now: float) -> str | None:
+        """What is to be thought of a peer that is late, in words; ``None``: it is not late, or no agent."""
+        peer = self.machines.get(identity)
+        if peer is None or peer.kind != "agent":
+            return None
+        return suspicion(peer, self.said_by_others(identity), self.suspected, now)
+
+    def said_by_others(self, identity: str) -> dict[str, str]:
+        """What the other members of our groups report about a peer of late: member -> the worst word it uses."""
+        said: dict[str, str] = {}
+        now = self.clock.now()
+        for key in self.elections:
+            for row in self.gossip.rows(key):
+                word = row.states.get(identity)
+                if row.reporter in (self.identity, identity) or row.received_at is None or word is None:
+                    continue
+                if now - row.received_at > _RECENT * (row.beat_interval or _USUAL_INTERVAL):
+                    continue
+                if said.get(row.reporter, OPERATIONAL) == OPERATIONAL:
+                    said[row.reporter] = word
+        return said
 
     # ------------------------------------------------------------------ zones
 

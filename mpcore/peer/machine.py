@@ -76,6 +76,7 @@ TRANSITIONS: Final = (
 _ALLOWED: Final = allowed(TRANSITIONS)
 _DEGRADED_AFTER: Final = 2.0
 _INTERRUPTED_AFTER: Final = 10.0
+_MOST_PATIENCE: Final = 4.0
 _UNKNOWN_INTERVAL: Final = 30.0
 _LONGEST_INTERVAL: Final = 1800.0
 _COALESCE: Final = 0.05
@@ -161,6 +162,7 @@ class Peer:
         self._next: dict[str, float] = {}
         self._flying: dict[str, float] = {}
         self._beat_again = False
+        self._patience = 1.0
 
     # ------------------------------------------------------------------------------------------------------- queries
 
@@ -188,6 +190,15 @@ class Peer:
     def ready(self) -> bool:
         """Whether messages can be delivered to it."""
         return self._contact is not None and (self._configured or self._state in ACTIVE)
+
+    @property
+    def watched(self) -> bool:
+        """Whether its health is a matter of beats: it was greeted, and shares a zone with us."""
+        return self._state in ACTIVE and self._state != "LEGACY"
+
+    def lateness(self, now: float) -> float:
+        """By how many intervals its beats, or its acknowledgements, are overdue; above 2 it is degraded."""
+        return max(self._overdue(now))
 
     @property
     def peer_interval(self) -> float:
@@ -258,6 +269,17 @@ class Peer:
             actions += self._enter(new, "shared zone", "it shares a zone with us again", now)
             actions += self._beat(now)
         return actions
+
+    def set_patience(self, factor: float, now: float) -> list[Action]:
+        """Stretch the time until the peer is degraded, because we suspect ourselves; what is degraded stays so.
+
+        :param factor: 1, the usual time, to 4.
+        """
+        factor = min(max(factor, 1.0), _MOST_PATIENCE)
+        if factor == self._patience:
+            return []
+        self._patience = factor
+        return self._check_health(now)
 
     def own_row_changed(self, now: float) -> list[Action]:
         """Our row of the gossip matrix is another: beat soon, once for all changes of the next 50 ms."""
@@ -470,21 +492,28 @@ class Peer:
         hearing = 0.0 if self._configured else (now - heard) / self.peer_interval
         return hearing, (now - acknowledged) / self._settings.beat_interval
 
-    def _health(self, now: float) -> Literal["OPERATIONAL", "DEGRADED", "INTERRUPTED"]:
+    def _health(self, now: float, patience: float = 1.0) -> Literal["OPERATIONAL", "DEGRADED", "INTERRUPTED"]:
         worst = max(self._overdue(now))
         if worst > _INTERRUPTED_AFTER:
             return "INTERRUPTED"
-        return "DEGRADED" if worst > _DEGRADED_AFTER else "OPERATIONAL"
+        return "DEGRADED" if worst > _DEGRADED_AFTER * patience else "OPERATIONAL"
 
     def _check_health(self, now: float) -> list[Action]:
         old = self._state
         if old in ("NEEDED", "LEGACY") or (old == "KNOWN" and not self._configured):
             return []
-        health = self._health(now)
-        if health == old or old == "KNOWN" or (old == "INTRODUCED" and health == "OPERATIONAL"):
+        if old == "KNOWN":
             return self._watch(now)
         order = ("INTRODUCED", "OPERATIONAL", "DEGRADED", "INTERRUPTED")
+        health = self._health(now)
         worse = order.index(health) > order.index(old)
+        if worse and self._patience > 1.0:
+            health = self._health(now, self._patience)
+            worse = order.index(health) > order.index(old)
+            if not worse:
+                return self._watch(now)
+        if health == old or (old == "INTRODUCED" and health == "OPERATIONAL"):
+            return self._watch(now)
         actions = self._enter(health, "overdue" if worse else "recovering", self._describe(now), now)
         if worse and not self._configured:
             actions += self._discover(now, flush=True)
@@ -497,7 +526,7 @@ class Peer:
         moments = [
             base + factor * interval
             for base, interval in ((heard, self.peer_interval), (acknowledged, self._settings.beat_interval))
-            for factor in (_DEGRADED_AFTER, _INTERRUPTED_AFTER)
+            for factor in (_DEGRADED_AFTER, _DEGRADED_AFTER * self._patience, _INTERRUPTED_AFTER)
             if base + factor * interval >= now
         ]
         return [self._set("health", min(moments) + 0.001)] if moments else self._drop("health")
