@@ -223,15 +223,15 @@ class Notifier:
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Send until cancelled."""
         self._limiter = anyio.CapacityLimiter(self._max_concurrent)
-        try:
-            async with anyio.create_task_group() as self._tasks:
+        async with anyio.create_task_group() as self._tasks:
+            try:
                 for key in self._waiting:
                     self._tasks.start_soon(self._work, key)
                 self._waiting.clear()
                 task_status.started()
                 await anyio.sleep_forever()
-        finally:
-            self._tasks = None
+            finally:
+                self._tasks = None  # at once: a version published during the shutdown must not start a task here
 
     async def _work(self, key: _JobKey) -> None:
         job = self._jobs[key]
