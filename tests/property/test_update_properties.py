@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,7 +25,7 @@ from mpcore.zone.update import (
     prescan,
 )
 from mpcore.zone.version import ZoneVersion, diff
-from tests.fuzz.fuzz_update import TARGETS, damage, seeds
+from tests.fuzz.targets import TARGETS
 
 ORIGIN = owners.from_text("example.")
 VERSION = read_master_text("""$ORIGIN example.
@@ -127,26 +125,11 @@ def test_what_is_written_is_read_again(
 
 @given(st.binary(max_size=300))
 def test_any_octets(octets: bytes) -> None:
-    for target in TARGETS.values():
+    for name in ("update", "sig0", "sig0-signed", "sig0-key"):
         try:
-            target(octets)
+            TARGETS[name].run(octets)
         except RemoteError:
             continue
-
-
-def test_damaged_messages() -> None:
-    """Only our own errors come out, and the damage reaches what it is meant for."""
-    source = random.Random(1)
-    sound = seeds()
-    outcomes: dict[str, int] = dict.fromkeys(TARGETS, 0)
-    for _ in range(3000):
-        for name, target in TARGETS.items():
-            try:
-                target(damage(source.choice(sound[name]), source))
-            except RemoteError:
-                continue
-            outcomes[name] += 1
-    assert all(count > 40 for count in outcomes.values()), outcomes
 
 
 @given(st.binary(max_size=200))
