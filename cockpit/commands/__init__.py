@@ -24,9 +24,11 @@ def all_commands() -> tuple[Command, ...]:
         lab,
         local,
         lookup,
+        messagekeys,
         peers,
         queue,
         resync,
+        simulate,
         transactions,
         watch,
         zone_actions,
@@ -45,8 +47,10 @@ def all_commands() -> tuple[Command, ...]:
         resync,
         zone_actions,
         lookup,
+        messagekeys,
         watch,
         local,
+        simulate,
         lab,
     )
     return tuple(command for module in modules for command in module.COMMANDS)
