@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -30,6 +30,8 @@ Keyring: TypeAlias = Mapping[bytes, TsigKey]
 
 _RESERVED = frozenset({"nokey.", "blocked."})  # words of access lists, not keys
 _MAX_OCTETS = 1 << 20
+_MAX_DEPTH = 8
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def key_name(text: str) -> bytes:
@@ -75,7 +77,9 @@ def load_keyring(path: Path) -> dict[bytes, TsigKey]:
     if len(octets) > _MAX_OCTETS:
         raise ConfigError("is larger than 1 MiB", file=where)
     try:
-        root = yaml.compose(octets.decode(), Loader=yaml.SafeLoader)
+        text = octets.decode()
+        _check_depth(text, where)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except UnicodeDecodeError:
         raise ConfigError("is not UTF-8", file=where) from None
     except yaml.MarkedYAMLError as error:
@@ -96,6 +100,18 @@ def load_keyring(path: Path) -> dict[bytes, TsigKey]:
             )
         keyring[key.name] = key
     return keyring
+
+
+def _check_depth(text: str, where: str) -> None:
+    """Refuse deep nesting before it costs stack, and time that grows with its square."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_DEPTH:
+                raise ConfigError("is nested too deeply", file=where, line=event.start_mark.line + 1)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _key(node: yaml.Node, where: str, path: str) -> TsigKey:
