@@ -15,6 +15,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import dns.edns
 import dns.flags
 import dns.message
 import dns.name
+import dns.rdata
 import dns.rdatatype
 import dns.rrset
 import dns.update
@@ -37,12 +39,15 @@ from dns.rdtypes.ANY.RRSIG import RRSIG
 
 from cockpit.recording import read_recording
 from daemons.config import ROLES, load
+from mpcore import query
 from mpcore.control.client import ControlClient
 from mpcore.errors import ConfigError, MpError, RecordError, RemoteError, TransferError, TsigError, ZoneError
-from mpcore.net import cookies, messages
+from mpcore.net import cookies, messages, server
 from mpcore.net.keyring import load_keyring
+from mpcore.net.notify import parse_notify
 from mpcore.net.resolver_types import Budget, ResolverLimits, ValidationError
 from mpcore.net.resolver_validation import Denial, KeySet, collect_denial, entry_keys, signatures_of, verify_rrset
+from mpcore.peer.discovery import Lookup, run_discovery
 from mpcore.records import (
     CHUNK,
     HSYNC3,
@@ -697,6 +702,72 @@ def _net_messages(octets: bytes) -> None:
     messages.read_soa(octets)
 
 
+def _request(octets: bytes) -> None:
+    """What a server makes of a message before anyone handles it."""
+    request = server._parse(octets, ("192.0.2.1", 53), False)
+    if isinstance(request, server.Request):
+        assert server.reply(request, 5)[:2] == octets[:2]
+        if request.opcode == messages.NOTIFY:
+            parse_notify(request)
+    elif request is not None:
+        assert request[:2] == octets[:2]
+
+
+def _lookup(octets: bytes) -> None:
+    """An answer as people see it: nothing in it drives their terminal, and it is one JSON value."""
+    result = query.LookupResult(
+        server="192.0.2.1",
+        port=53,
+        over_tcp=False,
+        asked_at=NOW,
+        elapsed=0.01,
+        size=len(octets),
+        message=query._parsed(octets, None, b"", NOW),
+        key=None,
+    )
+    assert result.to_text().replace("\n", "").replace("\t", "").isprintable()
+    assert result.to_short().replace("\n", "").isprintable()
+    json.dumps(result.to_json(), allow_nan=False).encode()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The answer to a lookup, as discovery sees it."""
+
+    rrset: dns.rrset.RRset | None
+    security: str = "secure"
+    expires: float = NOW + 300
+
+
+def _discovery(octets: bytes) -> None:
+    """The records of a message are all there is in the world; they are validated."""
+    section = _parsed(octets).answer
+
+    def resolve(lookup: Lookup) -> _Found:
+        name = dns.name.from_text(lookup.owner)
+        return _Found(next((rrset for rrset in section if (rrset.name, rrset.rdtype) == (name, lookup.rdtype)), None))
+
+    contact = run_discovery(_SENDER, resolve)
+    assert contact.addresses
+    assert 0 < contact.port < 65536
+    for key in (contact.jwk, *contact.other_jwks):
+        PublicKey.from_jwk(key)
+
+
+def _discovery_seeds() -> list[bytes]:
+    item = _fixture("transfers")[0]
+    zone = InboundAxfr(owners.from_text(item["zone"]), _ident(bytes.fromhex(item["messages"][0])))
+    for message in item["messages"]:
+        zone.feed(bytes.fromhex(message))
+    message = dns.message.make_response(dns.message.make_query(item["zone"], "ANY", id=3))
+    for owner, rrset in zone.version.rrsets():
+        name = dns.name.from_wire(owner, 0)[0]
+        if rrset.rdtype != dns.rdatatype.RRSIG:
+            rdatas = [dns.rdata.from_wire(1, rrset.rdtype, rdata, 0, len(rdata)) for rdata in rrset.rdatas]
+            message.answer.append(dns.rrset.from_rdata(name, rrset.ttl, *rdatas))
+    return [message.to_wire()]
+
+
 def _soa_answer() -> bytes:
     return _responder().respond(dns.message.make_query("example.", "SOA", id=5).to_wire(), over_tcp=False)
 
@@ -713,12 +784,12 @@ def _cookie(octets: bytes) -> None:
 
 
 def _cookie_seeds() -> list[bytes]:
-    def query(cookie: bytes) -> bytes:
+    def asking(cookie: bytes) -> bytes:
         option = dns.edns.GenericOption(cookies.COOKIE_OPTION, cookie)
         return dns.message.make_query("www.example.", "A", id=5, use_edns=0, options=[option]).to_wire()
 
     client = bytes(range(8))
-    return [query(client), query(COOKIES.judge(query(client), "192.0.2.1", NOW).option[4:])]
+    return [asking(client), asking(COOKIES.judge(asking(client), "192.0.2.1", NOW).option[4:])]
 
 
 ZONE = dns.name.from_text("example.")
@@ -1057,6 +1128,15 @@ TARGETS: dict[str, Target] = {
         Target("sig0-signed", _sig0_signed, _updates, tokens=_DNS, cost=4),
         Target("sig0-key", _sig0_key, _sig0_key_seeds),
         Target("net-messages", _net_messages, lambda: [_soa_answer(), _requests()[1]], tokens=_DNS),
+        Target("request", _request, lambda: [*_requests(), *_updates(), *_cookie_seeds()], tokens=_DNS),
+        Target(
+            "lookup",
+            _lookup,
+            lambda: [*_responses(), *_discovery_seeds(), *_frames(decode_notify)[:9]],
+            tokens=_DNS,
+            cost=10,
+        ),
+        Target("discovery", _discovery, _discovery_seeds, tokens=_DNS, cost=4),
         Target("cookie", _cookie, _cookie_seeds, allowed=(), tokens=_DNS),
         Target("validation", _validation, _responses, tokens=_DNS, cost=10),
         Target("denial", _denial, _responses, tokens=_DNS, cost=10),
