@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import yaml
 
@@ -31,7 +31,6 @@ Keyring: TypeAlias = Mapping[bytes, TsigKey]
 _RESERVED = frozenset({"nokey.", "blocked."})  # words of access lists, not keys
 _MAX_OCTETS = 1 << 20
 _MAX_DEPTH = 8
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def key_name(text: str) -> bytes:
@@ -105,11 +104,12 @@ def load_keyring(path: Path) -> dict[bytes, TsigKey]:
 def _check_depth(text: str, where: str) -> None:
     """Refuse deep nesting before it costs stack, and time that grows with its square."""
     depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _MAX_DEPTH:
-                raise ConfigError("is nested too deeply", file=where, line=event.start_mark.line + 1)
+                line = None if event.start_mark is None else event.start_mark.line + 1
+                raise ConfigError("is nested too deeply", file=where, line=line)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 

@@ -106,6 +106,7 @@ def test_a_keyring_is_read(tmp_path: Path) -> None:
         (f"- name: [a]\n  algorithm: hmac-sha256\n  secret: {SECRET}\n", 1, "must be a text"),
         (GOOD + GOOD, 9, "a second key transfer.key."),
         ("- {", 1, "not YAML"),
+        ("- name: a\n  secret: " + "[" * 5000, 2, "nested too deeply"),
         ("- !!python/object/apply:os.system [id]\n", 1, "must have name"),
     ],
 )

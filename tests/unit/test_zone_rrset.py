@@ -164,6 +164,17 @@ def test_types_have_names_and_numbers() -> None:
             type_from_text(text)
 
 
+def test_blanks_stand_anywhere_between_the_digits_of_the_generic_form() -> None:
+    assert parse_record(r"a. TYPE65300 \# 3 0 102	0 3")[3] == b"\1\2\3"
+    with pytest.raises(RecordError):
+        parse_record(r"a. TYPE65300 \# 1 0 1 0")
+
+
+def test_whatever_dnspython_raises_about_text_is_a_record_error() -> None:
+    with pytest.raises(RecordError):  # struct.error in dnspython 2.8
+        parse_record("a. LOC 52 22 23.000 N 4 53 32.000 E -210000m 10m")
+
+
 def test_undecodable_rdata_has_a_generic_text() -> None:
     assert record_text(b"\x00", 1, 5, b"ab") == ".\t5\tIN\tA\t\\# 2 6162"
 
