@@ -27,6 +27,7 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.rdata
+import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 import dns.update
@@ -177,9 +178,9 @@ def _record(cls: Any) -> Callable[[bytes], None]:
 def _record_texts(octets: bytes) -> None:
     """The first octet says which."""
     cls = (HSYNC3, HSYNCPARAM, CHUNK, JWK)[octets[0] % 4 if octets else 0]
-    record = cls.parse(_text(octets[1:]))  # type: ignore[attr-defined]
-    assert cls.parse(record.to_text()) == record  # type: ignore[attr-defined]
-    assert cls.from_octets(record.to_octets()) == record  # type: ignore[attr-defined]
+    record = cls.parse(_text(octets[1:]))
+    assert cls.parse(record.to_text()) == record
+    assert cls.from_octets(record.to_octets()) == record
 
 
 def _dsync(octets: bytes) -> None:
@@ -693,7 +694,7 @@ def _net_messages(octets: bytes) -> None:
     messages.question_end(octets)
     for read in (messages.name_end, messages.skip_record):
         with suppress(RemoteError):
-            read(octets, 12)  # type: ignore[operator]
+            read(octets, 12)
     assert messages.requested_payload(octets) >= 512
     if len(octets) >= 12:
         messages.counts(octets)
@@ -763,7 +764,10 @@ def _discovery_seeds() -> list[bytes]:
     for owner, rrset in zone.version.rrsets():
         name = dns.name.from_wire(owner, 0)[0]
         if rrset.rdtype != dns.rdatatype.RRSIG:
-            rdatas = [dns.rdata.from_wire(1, rrset.rdtype, rdata, 0, len(rdata)) for rdata in rrset.rdatas]
+            rdatas = [
+                dns.rdata.from_wire(dns.rdataclass.IN, dns.rdatatype.RdataType.make(rrset.rdtype), rdata, 0, len(rdata))
+                for rdata in rrset.rdatas
+            ]
             message.answer.append(dns.rrset.from_rdata(name, rrset.ttl, *rdatas))
     return [message.to_wire()]
 
@@ -785,7 +789,7 @@ def _cookie(octets: bytes) -> None:
 
 def _cookie_seeds() -> list[bytes]:
     def asking(cookie: bytes) -> bytes:
-        option = dns.edns.GenericOption(cookies.COOKIE_OPTION, cookie)
+        option = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, cookie)
         return dns.message.make_query("www.example.", "A", id=5, use_edns=0, options=[option]).to_wire()
 
     client = bytes(range(8))
