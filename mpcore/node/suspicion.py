@@ -18,8 +18,12 @@ __all__ = ("LATE", "PATIENCE", "ourselves_suspected", "suspicion")
 LATE = 1.5
 """Intervals after which a peer counts as late; it is degraded after 2."""
 
-PATIENCE = 2.0
-"""Factor by which the time until a peer is degraded is stretched while we suspect ourselves."""
+PATIENCE = 1.25
+"""Factor by which the time until a peer is degraded is stretched while we suspect ourselves.
+
+Not more: in a group that has fallen into halves everybody suspects itself, and still nobody may believe in its leader
+three intervals later.
+"""
 
 _FEWEST = 2  #: of one late peer among one nobody can say whose fault it is
 

@@ -53,7 +53,9 @@ async def test_pause_drop_resume_and_drain(tmp_path: Path) -> None:
         # The pause is still there after a restart.
         await world.stop(agent)
         agent = await world.start("agent", "alpha")
-        await world.until(lambda: BRAVO in agent.machines and agent.peer(BRAVO).state == "OPERATIONAL", what="bravo is back")
+        await world.until(
+            lambda: BRAVO in agent.machines and agent.peer(BRAVO).state == "OPERATIONAL", what="bravo is back"
+        )
         (waiting,) = waiting_for(agent, BRAVO)
         assert waiting.state == "paused"
 

@@ -62,8 +62,8 @@ def test_patience_delays_what_is_not_degraded_yet() -> None:
 
     other = beaten("c")
     other.set_patience(PATIENCE, NOW)
-    assert moved(other.timer("health", NOW + 3.9 * INTERVAL)) == []
-    assert moved(other.timer("health", NOW + 4.1 * INTERVAL)) == ["DEGRADED"]
+    assert moved(other.timer("health", NOW + 2.4 * INTERVAL)) == []
+    assert moved(other.timer("health", NOW + 2.6 * INTERVAL)) == ["DEGRADED"]
     assert moved(other.timer("health", NOW + 10.1 * INTERVAL)) == ["INTERRUPTED"]
     assert moved(other.beat_received(INTERVAL, NOW + 10.2 * INTERVAL)) != ["OPERATIONAL"]  # no acknowledgement yet
     assert moved(other.beat_acknowledged(NOW + 10.3 * INTERVAL)) == ["OPERATIONAL"]
