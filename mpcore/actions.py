@@ -50,7 +50,7 @@ class Store(Action):
 
 @dataclass(frozen=True, slots=True)
 class SetTimer(Action):
-    """Call the machine's ``timer(name, now)`` at *at* (Unix seconds); a second one of the same name replaces the first."""
+    """Call the machine's ``timer(name, now)`` at *at* (Unix seconds); a second one of that name replaces the first."""
 
     name: str
     at: float

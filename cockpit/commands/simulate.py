@@ -33,9 +33,7 @@ COMMANDS = (
         "Play a scenario: whole providers on a virtual clock, with faults; without one, list those shipped",
         (
             Parameter("scenario", "A file, or the name of a shipped scenario.", positional=True),
-            Parameter(
-                "seed", "Everything random comes from it; the same seed, the same run.", "number", default=1
-            ),
+            Parameter("seed", "Everything random comes from it; the same seed, the same run.", "number", default=1),
             Parameter("runs", "Play so many seeds, counting up.", "number", default=1, least=1, most=100000),
             Parameter("trace", "Write messages and events, one JSON object a line.", "file", metavar="FILE"),
             Parameter("record", "Write a recording for --replay.", "file", metavar="FILE"),

@@ -15,6 +15,7 @@ from mpcore.net.network import InternetNetwork
 from mpcore.net.server import Request
 from mpcore.node.directory import Contact, Directory
 from mpcore.node.inbound import Inbound, Incoming
+from mpcore.node.ownkeys import OwnKeys
 from mpcore.node.replay import ReplayMemory, SeenKey
 from mpcore.node.runtime import Runtime
 from mpcore.wire import frame
@@ -52,7 +53,7 @@ def make_door(handled: list[Incoming]) -> Inbound:
     directory = Directory()
     directory.put(Contact(PEER, (("127.0.0.1", 53),), THEIR_KEY.public()))
     runtime = Runtime(network=InternetNetwork(), clock=SetClock(), random=random.Random(1))
-    return Inbound(US, OUR_KEY, directory, Anybody(), handle, recall, runtime)
+    return Inbound(US, OwnKeys(OUR_KEY), directory, Anybody(), handle, recall, runtime)
 
 
 def ask(door: Inbound, octets: bytes) -> bytes | None:

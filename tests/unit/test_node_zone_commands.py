@@ -177,7 +177,7 @@ async def test_commands_that_cannot_be_done_say_why(tmp_path: Path) -> None:
             await act(follower, ZoneAction.BUMP)
         with pytest.raises(NotFoundError):
             await follower.zone_action("elsewhere.", ZoneActionRequest(action=ZoneAction.BUMP))
-        with pytest.raises(NotFoundError, match="agent"):
+        with pytest.raises(ConflictError, match="agent"):
             await act(world.make("agent", "alpha"), ZoneAction.BUMP)
         follower.withdraw(ORIGIN)
         for action in (ZoneAction.BUMP, ZoneAction.WRITE, ZoneAction.NOTIFY, ZoneAction.FREEZE):
