@@ -258,7 +258,7 @@ async def test_400_records_of_each_arrive_everywhere(tmp_path: Path) -> None:
         await bravo.send(combiner.identity, bravo.rfi(combiner.identity, CUSTOMER, "EDITS"))
         await world.until(lambda: told, what="EDITS")
         assert sum(len(texts) for owners in told[0].values() for texts in owners.values()) >= 800
-        assert len(combiner.chunks) == before + 1
+        assert len(combiner.chunks) > before
 
         # Whoever asks at the agent's address gets the same pieces; another name is no name of ours.
         name = next(iter(alpha.chunks._kept))
