@@ -47,7 +47,15 @@ from mpcore.net import cookies, messages, server
 from mpcore.net.keyring import load_keyring
 from mpcore.net.notify import parse_notify
 from mpcore.net.resolver_types import Budget, ResolverLimits, ValidationError
-from mpcore.net.resolver_validation import Denial, KeySet, collect_denial, entry_keys, signatures_of, verify_rrset
+from mpcore.net.resolver_validation import (
+    Denial,
+    KeySet,
+    collect_denial,
+    entry_keys,
+    find_rrset,
+    signatures_of,
+    verify_rrset,
+)
 from mpcore.peer.discovery import Lookup, run_discovery
 from mpcore.records import (
     CHUNK,
@@ -745,8 +753,7 @@ def _discovery(octets: bytes) -> None:
     section = _parsed(octets).answer
 
     def resolve(lookup: Lookup) -> _Found:
-        name = dns.name.from_text(lookup.owner)
-        return _Found(next((rrset for rrset in section if (rrset.name, rrset.rdtype) == (name, lookup.rdtype)), None))
+        return _Found(find_rrset(section, dns.name.from_text(lookup.owner), lookup.rdtype))
 
     contact = run_discovery(_SENDER, resolve)
     assert contact.addresses
