@@ -191,6 +191,11 @@ class TreeBuilder:
 
     def finish(self) -> Tree:
         """The tree; nothing may be appended afterwards."""
+        if self._leaves and 0 < len(self._keys) < _THIN:
+            # A thin leaf would be joined with its neighbour by the first change, which then shares less than it could.
+            former = self._leaves.pop()
+            self._firsts.pop()
+            self._keys, self._values = [*former.keys, *self._keys], [*former.values, *self._values]
         if self._keys:
             self._close()
         return Tree(_raise(list(zip(self._firsts, self._leaves, strict=True))))

@@ -185,8 +185,7 @@ async def test_what_came_whole_shares_with_what_was_here(world: World) -> None:
     assert primary.asked == ["SOA", "AXFR"]
     assert before is not None
     assert zone.version is not None
-    # Of the four leaves: that of the apex, that of the new name, and the one that it is joined with when it is small.
-    assert zone.version.is_near(before, 3)
+    assert zone.version.is_near(before, 2)
 
 
 @on_the_virtual_clock
