@@ -460,12 +460,13 @@ class Message(_Model):
     @property
     def zone_name(self) -> str:
         """The zone that it is about; for a BEAT the first of its zones; ``""`` if none."""
-        return ""
+        zone: str = getattr(self, "zone", "")
+        return zone
 
     @property
     def sent_at(self) -> float | None:
         """Unix seconds of the time that the sender put into it; ``None`` if it put none or it cannot be read."""
-        return None
+        return _time_of(getattr(self, "time", ZERO_TIME))
 
     def to_plain(self) -> dict[str, Any]:
         return {self.TYPE_MEMBER: self.TYPE, **super().to_plain()}
@@ -529,14 +530,6 @@ class Hello(_Greeting):
     zone: _Zone = ""
     time: _Time = ZERO_TIME
 
-    @property
-    def zone_name(self) -> str:
-        return self.zone
-
-    @property
-    def sent_at(self) -> float | None:
-        return _time_of(self.time)
-
 
 class Beat(_Greeting):
     """Heartbeat.
@@ -557,10 +550,6 @@ class Beat(_Greeting):
     def zone_name(self) -> str:
         return self.zones[0] if self.zones else ""
 
-    @property
-    def sent_at(self) -> float | None:
-        return _time_of(self.time)
-
 
 class Ping(_Greeting):
     """Question whether the receiver lives; the answer repeats the nonce."""
@@ -569,10 +558,6 @@ class Ping(_Greeting):
 
     nonce: Annotated[_Word, _Wire("Nonce")] = ""
     time: _Time = ZERO_TIME
-
-    @property
-    def sent_at(self) -> float | None:
-        return _time_of(self.time)
 
 
 class _Data(Message):
@@ -600,14 +585,6 @@ class _Data(Message):
     @property
     def sender(self) -> str:
         return self.originator_id
-
-    @property
-    def zone_name(self) -> str:
-        return self.zone
-
-    @property
-    def sent_at(self) -> float | None:
-        return _time_of(self.time)
 
 
 class Sync(_Data):
@@ -666,10 +643,6 @@ class Confirm(Message):
         return self.sender_id
 
     @property
-    def zone_name(self) -> str:
-        return self.zone
-
-    @property
     def sent_at(self) -> float | None:
         return float(self.timestamp) or None
 
@@ -695,14 +668,6 @@ class KeyState(_Greeting):
     ] = None
     time: _Time = ZERO_TIME
 
-    @property
-    def zone_name(self) -> str:
-        return self.zone
-
-    @property
-    def sent_at(self) -> float | None:
-        return _time_of(self.time)
-
 
 class Edits(_Greeting):
     """Everything that a combiner keeps for a zone: originator -> owner -> record texts."""
@@ -722,14 +687,6 @@ class Edits(_Greeting):
                 agent: _without_nulls(owners) for agent, owners in agents.items() if owners is not None
             }
         return attributes
-
-    @property
-    def zone_name(self) -> str:
-        return self.zone
-
-    @property
-    def sent_at(self) -> float | None:
-        return _time_of(self.time)
 
 
 def _without_nulls(value: Any) -> Any:
@@ -751,14 +708,6 @@ class Config(_Greeting):
     message: Annotated[_Text, _Wire("Message")] = ""
     time: _Time = ZERO_TIME
 
-    @property
-    def zone_name(self) -> str:
-        return self.zone
-
-    @property
-    def sent_at(self) -> float | None:
-        return _time_of(self.time)
-
 
 class Audit(_Greeting):
     """Answer to an RFI of type ``AUDIT``; *audit_data* is any JSON value."""
@@ -769,14 +718,6 @@ class Audit(_Greeting):
     audit_data: Annotated[Any, _Wire("AuditData", null=True)] = None
     message: Annotated[_Text, _Wire("Message")] = ""
     time: _Time = ZERO_TIME
-
-    @property
-    def zone_name(self) -> str:
-        return self.zone
-
-    @property
-    def sent_at(self) -> float | None:
-        return _time_of(self.time)
 
 
 class StatusUpdate(_Greeting):
@@ -794,14 +735,6 @@ class StatusUpdate(_Greeting):
     result: Annotated[_Word, _Wire("Result", omit=True)] = ""
     msg: Annotated[_Text, _Wire("Msg", omit=True)] = ""
     time: _Time = ZERO_TIME
-
-    @property
-    def zone_name(self) -> str:
-        return self.zone
-
-    @property
-    def sent_at(self) -> float | None:
-        return _time_of(self.time)
 
 
 class Relocate(Message):
