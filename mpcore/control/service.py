@@ -43,7 +43,7 @@ __all__ = ("ControlService",)
 
 
 class ControlService(Protocol):
-    """Operations of the control API; see ``daemons/http.py`` for the routes."""
+    """Operations of the control API; see ``daemons/http/operations.py`` for the routes."""
 
     def status(self) -> Status: ...
 

@@ -18,7 +18,8 @@ import pytest
 from anyio.lowlevel import checkpoint
 from starlette.routing import Route
 
-import daemons.http
+import daemons.http.server
+import daemons.http.stream
 from daemons.http import bind_control_socket, openapi_document, serve_control
 from mpcore.control.client import ControlClient, ControlError, ControlUnreachable, ControlUsageError
 from mpcore.control.events import EventLog
@@ -572,7 +573,7 @@ async def test_the_last_event_id_of_a_reconnect_wins(path: Path) -> None:
 
 
 async def test_a_stream_without_events_shows_signs_of_life(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemons.http, "_KEEP_ALIVE", 0.01)
+    monkeypatch.setattr(daemons.http.stream, "_KEEP_ALIVE", 0.01)
     async with serving(path), await anyio.connect_unix(path) as stream:
         await stream.send(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
         received = b""
@@ -641,24 +642,24 @@ async def test_the_socket_is_ours_alone_and_removed_at_the_end(path: Path) -> No
 
 async def test_other_users_are_cut_off(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(path) as (service, client):
-        monkeypatch.setattr(daemons.http, "_peer_uid", lambda transport: os.geteuid() + 1)
+        monkeypatch.setattr(daemons.http.server, "_peer_uid", lambda transport: os.geteuid() + 1)
         with pytest.raises(ControlUnreachable):
             await client.status()
         assert not service.asked
-        monkeypatch.setattr(daemons.http, "_peer_uid", lambda transport: 0)
+        monkeypatch.setattr(daemons.http.server, "_peer_uid", lambda transport: 0)
         assert await client.status()
 
 
 async def test_the_peer_is_known_by_its_credentials(path: Path) -> None:
     seen: list[int] = []
-    real = daemons.http._peer_uid
+    real = daemons.http.server._peer_uid
 
     def remember(transport: Any) -> int:
         seen.append(real(transport))
         return seen[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(daemons.http, "_peer_uid", remember)
+        patch.setattr(daemons.http.server, "_peer_uid", remember)
         async with serving(path) as (_, client):
             await client.status()
     assert seen == [os.geteuid()]
