@@ -45,12 +45,16 @@ from mpcore.errors import ConfigError, ResolutionError
 from mpcore.net.clock import Clock
 from mpcore.net.network import Address, Network
 from mpcore.net.resolver_cache import BoundedMap, FailureMemory
+from mpcore.net.resolver_events import AbsenceJudged, DataJudged, DelegationJudged, Event, KeysJudged, Observer
 from mpcore.net.resolver_iteration import ForwardingUpstream, IterativeUpstream, Reply, Traffic, Upstream
 from mpcore.net.resolver_types import Answer, Budget, BudgetError, ResolverLimits, Security, ValidationError, weakest
 from mpcore.net.resolver_validation import (
     DelegationProof,
+    Denial,
     KeySet,
     Proof,
+    Statement,
+    Verified,
     collect_denial,
     entry_keys,
     find_rrset,
@@ -195,6 +199,7 @@ class Resolver:
     :param timeout: longest wait for one answer of one server, seconds.
     :param patience: longest time for one question, seconds.
     :param limits: bounds on the work for one question and on memory.
+    :param observe: told of each step, see :mod:`mpcore.net.resolver_events`; it must not raise.
     :raises ValueError: neither root hints nor forwarders, or an address that is not numeric.
     """
 
@@ -211,6 +216,7 @@ class Resolver:
         timeout: float = 2.0,
         patience: float = 8.0,
         limits: ResolverLimits | None = None,
+        observe: Observer | None = None,
     ) -> None:
         if not root_hints and not forwarders:
             raise ValueError("a resolver needs root hints or forwarders")
@@ -219,7 +225,8 @@ class Resolver:
         self._anchors: dict[dns.name.Name, list[DS | DNSKEY]] = {}
         for rrset in trust_anchors:
             self._anchors.setdefault(rrset.name, []).extend(rd for rd in rrset if isinstance(rd, DS | DNSKEY))
-        self._traffic = Traffic(network, clock, random, self._limits, timeout)
+        self._observe = observe
+        self._traffic = Traffic(network, clock, random, self._limits, timeout, observe)
         self._upstream: Upstream
         if forwarders:
             self._upstream = ForwardingUpstream(self._traffic, forwarders)
@@ -308,6 +315,10 @@ class Resolver:
             cached=len(self._steps),
             links=len(self._links),
         )
+
+    def _tell(self, event: Event) -> None:
+        if self._observe is not None:
+            self._observe(event)
 
     def _failure(self, name: dns.name.Name, rdtype: RdataType, problem: str) -> ResolutionError:
         self._failed += 1
@@ -437,6 +448,7 @@ class Resolver:
             try:
                 ttl, authority, verdict = self._verify_data(name, rrset, signatures, message, trust, budget)
             except ValidationError as error:
+                self._tell(DataJudged(trust.keys.zone, rrset, None, (), error))
                 verdict = _Trust(Security.BOGUS, reason=str(error), error=error.code)
         rcode, target = dns.rcode.NOERROR, None
         if rrset.name != name:
@@ -476,6 +488,7 @@ class Resolver:
         now = self._clock.now()
         verified = verify_rrset(rrset, signatures, trust.keys, now, budget)
         if verified.expanded_from is None:
+            self._tell(DataJudged(trust.keys.zone, rrset, verified, (), None))
             return float(verified.ttl), (), trust
         if rrset.rdtype == _DNAME:
             raise ValidationError(f"the DNAME of {name} was made from a wildcard")
@@ -489,6 +502,7 @@ class Resolver:
             )
         if proof is Proof.INSECURE:
             trust = _Trust(Security.INSECURE, reason=f"{rrset.name} is in a span of NSEC3 that proves nothing")
+        self._tell(DataJudged(denial.zone, rrset, verified, self._statements(denial, rrset.name), None))
         ttl = min(verified.ttl, verified.ttl if denial.ttl is None else denial.ttl)
         return float(ttl), _denial_section(message.authority, soa=None), trust
 
@@ -517,6 +531,7 @@ class Resolver:
             try:
                 rcode, ttl, verdict = self._verify_absence(name, rdtype, rcode, soa, ttl, message, trust, budget)
             except ValidationError as error:
+                self._tell(AbsenceJudged(trust.keys.zone, name, rdtype, int(rcode), None, (), error))
                 verdict = _Trust(Security.BOGUS, reason=str(error), error=error.code)
         return _Step(
             rcode=rcode,
@@ -554,6 +569,9 @@ class Resolver:
         other = dns.rcode.NOERROR if rcode == dns.rcode.NXDOMAIN else dns.rcode.NXDOMAIN
         for code in (rcode, other):
             proof = proofs.get(code, Proof.NONE)
+            if proof is not Proof.NONE:
+                said = self._statements(denial, name)
+                self._tell(AbsenceJudged(trust.keys.zone, name, rdtype, int(code), proof, said, None))
             if proof is Proof.SECURE:
                 return code, ttl, trust
             if proof is Proof.INSECURE:
@@ -651,12 +669,25 @@ class Resolver:
     ) -> _Link | tuple[list[DS], float]:
         """What a response to a DS query says: usable DS records and their TTL, or what there is instead."""
         now = self._clock.now()
+
+        def told(
+            verified: Verified | None = None,
+            proof: DelegationProof | None = None,
+            denial: Denial | None = None,
+            problem: ValidationError | None = None,
+        ) -> None:
+            ds = () if rrset is None else tuple(rdata for rdata in rrset if isinstance(rdata, DS))
+            usable = () if rrset is None else tuple(usable_ds(rrset))
+            said = () if denial is None else self._statements(denial, apex)
+            self._tell(DelegationJudged(apex, above.zone, ds, usable, verified, proof, said, problem))
+
+        rrset = find_rrset(message.answer, apex, _DS)
         try:
-            rrset = find_rrset(message.answer, apex, _DS)
             if rrset is not None:
                 verified = verify_rrset(rrset, signatures_of(message.answer, rrset), above, now, budget)
                 if verified.expanded_from is not None:
                     raise ValidationError(f"the DS of {apex} was made from a wildcard")
+                told(verified)
                 usable = usable_ds(rrset)
                 if usable:
                     return usable, float(verified.ttl)
@@ -671,9 +702,12 @@ class Resolver:
                     if signatures is None:
                         continue
                     verified = verify_rrset(alias, signatures, above, now, budget)
+                    told(verified, DelegationProof.NO_CUT)
                     return _Link(_Kind.NO_CUT, now, now + verified.ttl)
             denial = collect_denial(message.authority, above, now, budget)
             proof = denial.delegation(apex)
+            if proof is not DelegationProof.NONE:
+                told(None, proof, denial)
             expires = now + min(float(denial.ttl or 0), self._limits.max_negative_ttl)
             if proof is DelegationProof.UNSIGNED:
                 return _Link(_Kind.UNSIGNED, now, expires, reason=f"{apex} has no DS: it is not signed")
@@ -684,6 +718,7 @@ class Resolver:
             why = f": {denial.problem}" if denial.problem else ""
             raise ValidationError(f"nothing proves that {apex} has no DS{why}", _EDE.NSEC_MISSING)
         except ValidationError as error:
+            told(problem=error)
             return _Link(_Kind.BOGUS, now, now + self._limits.failure_ttl, reason=str(error), error=error.code)
 
     async def _fetch_keys(
@@ -693,6 +728,7 @@ class Resolver:
 
         async def judge(reply: Reply) -> _Link:
             now = self._clock.now()
+            keys: list[DNSKEY] = []
             try:
                 rrset = find_rrset(reply.message.answer, apex, _DNSKEY)
                 if rrset is None:
@@ -710,7 +746,9 @@ class Resolver:
                     )
                 verified = verify_rrset(rrset, signatures, trusted, now, budget)
             except ValidationError as error:
+                self._tell(KeysJudged(apex, tuple(anchors), tuple(keys), None, error))
                 return _Link(_Kind.BOGUS, now, now + self._limits.failure_ttl, reason=str(error), error=error.code)
+            self._tell(KeysJudged(apex, tuple(anchors), tuple(keys), verified, None))
             expires = now + min(ttl, float(verified.ttl), self._limits.max_ttl)
             return _Link(_Kind.SIGNED, now, expires, KeySet(apex, keys))
 
@@ -722,6 +760,15 @@ class Resolver:
                 reason = f"no trust anchor of {apex} has an algorithm and digest that are supported"
                 return _Link(_Kind.UNSIGNED, now, now + ttl, reason=reason)
         return await self._until_not_bogus(apex, _DNSKEY, budget, judge, lambda link: link.kind is _Kind.BOGUS)
+
+    def _statements(self, denial: Denial, name: dns.name.Name) -> tuple[Statement, ...]:
+        """What is only worked out for an observer; the budget is the resolver's own business."""
+        if self._observe is None:
+            return ()
+        try:
+            return denial.statements(name)
+        except BudgetError:
+            return ()
 
     def _renew(self, name: dns.name.Name) -> bool:
         """Forget the steps of the chain of trust to *name* that may be out of date; whether there were any."""

@@ -31,6 +31,7 @@ from mpcore.net.client import exchange
 from mpcore.net.clock import Clock
 from mpcore.net.network import Address, Network
 from mpcore.net.resolver_cache import BoundedMap
+from mpcore.net.resolver_events import Asked, Observer, Referred, ServerLame
 from mpcore.net.resolver_types import Budget, BudgetError, ResolverLimits
 from mpcore.net.resolver_validation import find_rrset
 
@@ -168,11 +169,19 @@ class Traffic:
     """Questions and answers on the wire: over UDP, then over TCP if truncated; without EDNS if the server insists.
 
     :param timeout: longest wait for one answer, seconds.
+    :param observe: told of what is sent and what comes of it.
     """
 
     def __init__(
-        self, network: Network, clock: Clock, random: RandomSource, limits: ResolverLimits, timeout: float
+        self,
+        network: Network,
+        clock: Clock,
+        random: RandomSource,
+        limits: ResolverLimits,
+        timeout: float,
+        observe: Observer | None = None,
     ) -> None:
+        self.observe = observe
         self._network, self._clock, self._random, self._timeout = network, clock, random, timeout
         self.servers = Servers(4096, limits.failure_ttl, timeout)
         self.sent = 0
@@ -214,12 +223,38 @@ class Traffic:
     ) -> dns.message.Message:
         query = self._query(name, rdtype, flags, edns)
         patience = self.servers.patience(server, self._clock.now())
-        octets = await self._exchange(server, query, patience, budget, over_tcp=False)
-        if octets[2] & 0x02:
+        message = await self._heard(server, name, rdtype, query, patience, budget, over_tcp=False)
+        if message.flags & dns.flags.TC:
             self.over_tcp += 1
             query = self._query(name, rdtype, flags, edns)
-            octets = await self._exchange(server, query, self._timeout, budget, over_tcp=True)
-        return _parse(octets, server)
+            message = await self._heard(server, name, rdtype, query, self._timeout, budget, over_tcp=True)
+        return message
+
+    async def _heard(
+        self,
+        server: Address,
+        name: dns.name.Name,
+        rdtype: RdataType,
+        query: bytes,
+        timeout: float,
+        budget: Budget,
+        *,
+        over_tcp: bool,
+    ) -> dns.message.Message:
+        """One exchange, and the observer told of it."""
+        started = self._clock.now()
+        message, problem = None, ""
+        try:
+            octets = await self._exchange(server, query, timeout, budget, over_tcp=over_tcp)
+            message = _parse(octets, server)
+            return message
+        except ExchangeError as error:
+            problem = str(error)
+            raise
+        finally:
+            if self.observe is not None and (message is not None or problem):
+                seconds = self._clock.now() - started
+                self.observe(Asked(name, rdtype, server, over_tcp, seconds, message, problem))
 
     def _query(self, name: dns.name.Name, rdtype: RdataType, flags: int, edns: bool) -> bytes:
         header = struct.pack("!HHHHHH", self._random.getrandbits(16), flags, 1, 0, 0, 1 if edns else 0)
@@ -406,12 +441,18 @@ class IterativeUpstream:
                         silent.append(server)
                         continue
                     referral = self._referral(cut, message, name, rdtype)
+                    observe = self._traffic.observe
                     if referral is not None:
+                        if observe is not None:
+                            to = referral
+                            observe(Referred(cut.zone, server, to.zone, to.nameservers, to.addresses))
                         return Reply(message, server), referral
                     if _is_answer(message, name, rdtype, cut.zone):
                         return Reply(message, server), None
                     self._traffic.lame(server, cut.zone)
                     problem = f"{server[0]} does not serve {cut.zone} ({dns.rcode.to_text(message.rcode())})"
+                    if observe is not None:
+                        observe(ServerLame(cut.zone, server, problem))
                 servers = silent  # a datagram may have been lost
             # All known addresses failed: look up the next name server that has none yet.
             known = []

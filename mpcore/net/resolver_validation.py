@@ -57,6 +57,7 @@ __all__ = (
     "Denial",
     "KeySet",
     "Proof",
+    "Statement",
     "Verified",
     "collect_denial",
     "entry_keys",
@@ -127,10 +128,12 @@ class Verified:
 
     :param ttl: seconds for which the RRset may be believed (RFC 4035, section 5.3.3).
     :param expanded_from: closest encloser when the RRset was made from a wildcard (RFC 4035, section 5.3.4).
+    :param signature: the one that verified.
     """
 
     ttl: int
     expanded_from: dns.name.Name | None
+    signature: RRSIG
 
 
 def verify_rrset(
@@ -220,7 +223,7 @@ def _verified(rrset: dns.rrset.RRset, signatures: dns.rrset.RRset, signature: RR
     expanded = None
     if signature.labels < len(rrset.name) - 1 - (1 if rrset.name.is_wild() else 0):
         expanded = rrset.name.split(signature.labels + 1)[1]
-    return Verified(int(ttl), expanded)
+    return Verified(int(ttl), expanded, signature)
 
 
 def usable_ds(rrset: dns.rrset.RRset) -> list[DS]:
@@ -294,6 +297,19 @@ class DelegationProof(Enum):
     UNSIGNED = auto()  #: there may be a zone, and it is not signed
     NO_CUT = auto()  #: the name is in the same zone
     ABSENT = auto()  #: neither the name nor anything below it exists
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What one NSEC or NSEC3 record that verified says about one name."""
+
+    subject: dns.name.Name
+    matches: bool  #: the record is that of *subject*, and lists its types; else: there is nothing by that name
+    owner: str  #: of an NSEC record a name, of an NSEC3 record a hash (base32hex, upper case)
+    next: str  #: likewise
+    types: tuple[int, ...]  #: what *owner* has, in ascending order
+    hashed: str | None = None  #: NSEC3: the hash of *subject*
+    opt_out: bool = False  #: NSEC3: there may be unsigned delegations between the two (RFC 5155, section 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -501,6 +517,54 @@ class Denial:
             return DelegationProof.NONE
         return DelegationProof.UNSIGNED if next_closer.opt_out else DelegationProof.ABSENT
 
+    def statements(self, name: dns.name.Name) -> tuple[Statement, ...]:
+        """What the records say about *name*, its closest encloser and the wildcard there, for people to read."""
+        if self._too_costly or not name.is_subdomain(self.zone):
+            return ()
+        return tuple(self._statements_by_name(name) or self._statements_by_hash(name))
+
+    def _statements_by_name(self, name: dns.name.Name) -> Iterable[Statement]:
+        found: list[Statement] = []
+
+        def say(subject: dns.name.Name) -> _Interval | None:
+            own = next((interval for interval in self._intervals if interval.owner == subject), None)
+            record = own or self._covering(subject)
+            if record is not None:
+                types = tuple(sorted(record.types))
+                owner, following = record.owner.to_text(), record.next.to_text()
+                found.append(Statement(subject, own is not None, owner, following, types))
+            return record if own is None else None
+
+        covering = say(name)
+        wildcard = None if covering is None else _wildcard(_encloser(name, covering))
+        if wildcard is not None and wildcard != name:
+            say(wildcard)
+        return found
+
+    def _statements_by_hash(self, name: dns.name.Name) -> Iterable[Statement]:
+        found: list[Statement] = []
+
+        def say(subject: dns.name.Name, record: _HashInterval | None, matches: bool) -> None:
+            if record is not None:
+                owner, following, digest = map(_hex32, (record.owner, record.next, self._digest(subject)))
+                types = tuple(sorted(record.types))
+                found.append(Statement(subject, matches, owner, following, types, digest, record.opt_out))
+
+        matching = self._matching_hash(name)
+        if matching is not None:
+            say(name, matching, True)
+            return found
+        encloser, next_closer = self._closest_encloser(name)
+        if encloser is None:
+            return found
+        say(encloser, self._matching_hash(encloser), True)
+        say(name.split(len(encloser) + 1)[1], next_closer, False)
+        wildcard = _wildcard(encloser)
+        if wildcard is not None:
+            own = self._matching_hash(wildcard)
+            say(wildcard, own or self._covering_hash(wildcard), own is not None)
+        return found
+
     def _covering(self, name: dns.name.Name) -> _Interval | None:
         if not name.is_subdomain(self.zone):
             return None
@@ -549,6 +613,10 @@ def _encloser(name: dns.name.Name, covering: _Interval) -> dns.name.Name:
     """The closest encloser of *name* that the NSEC record *covering* shows."""
     common = max(name.fullcompare(covering.owner)[2], name.fullcompare(covering.next)[2])
     return name.split(common)[1]
+
+
+def _hex32(digest: bytes) -> str:
+    return base64.b32hexencode(digest).decode()
 
 
 def _unhex32(label: bytes) -> bytes | None:

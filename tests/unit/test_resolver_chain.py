@@ -24,6 +24,7 @@ from dns.rdtypes.ANY.DNSKEY import DNSKEY
 from mpcore.errors import BogusError, ConfigError, ResolutionError
 from mpcore.net.network import InternetNetwork
 from mpcore.net.resolver import Resolver, Security, ValidationError, load_trust_anchors
+from mpcore.net.resolver_events import Observer
 from mpcore.net.server import DnsServer, Request
 
 anyio_test = pytest.mark.anyio
@@ -86,7 +87,9 @@ class Zone:
 
 
 @asynccontextmanager
-async def resolving(anchors: list[Signer], *zones: Zone, seed: int = 1) -> AsyncIterator[tuple[Resolver, ManualClock]]:
+async def resolving(
+    anchors: list[Signer], *zones: Zone, seed: int = 1, observe: Observer | None = None
+) -> AsyncIterator[tuple[Resolver, ManualClock]]:
     clock = ManualClock()
     async with anyio.create_task_group() as tasks:
         port = 0
@@ -103,6 +106,7 @@ async def resolving(anchors: list[Signer], *zones: Zone, seed: int = 1) -> Async
                 clock=clock,
                 random=random.Random(seed),
                 timeout=0.3,
+                observe=observe,
             ),
             clock,
         )
