@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from mpcore.actions import Action
+from mpcore.group.ballot import Ballot
 
-if TYPE_CHECKING:
-    from mpcore.group.ballot import Ballot
-    from mpcore.group.election import Leadership
-
-__all__ = ("Broadcast", "LeaderChanged")
+__all__ = ("Broadcast", "LeaderChanged", "Leadership")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +20,20 @@ class Broadcast(Action):
 
     ballot: Ballot
     recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Leadership:
+    """Who leads under which term.
+
+    :param leader: identity; ``""`` in gossip of a member that knows of none.
+    :param term: 0 to 4294967295; 0 with the only voter of a group.
+    :param expires: Unix seconds, by our clock.
+    """
+
+    leader: str
+    term: int
+    expires: float
 
 
 @dataclass(frozen=True, slots=True)

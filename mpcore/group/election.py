@@ -45,7 +45,7 @@ from typing import Final, Literal
 
 from mpcore.actions import Action, CancelTimer, RandomSource, SetTimer, Store
 from mpcore.errors import ConflictError
-from mpcore.group.actions import Broadcast, LeaderChanged
+from mpcore.group.actions import Broadcast, LeaderChanged, Leadership
 from mpcore.group.ballot import MAX_TERM, Ballot, Kind
 from mpcore.group.groups import ProviderGroup
 from mpcore.machine import ANY, Transition, allowed
@@ -60,7 +60,6 @@ __all__ = (
     "TRANSITIONS",
     "Election",
     "ElectionView",
-    "Leadership",
     "Phase",
 )
 
@@ -117,20 +116,6 @@ TRANSITIONS: Final = (
 """Moves between the phases ``idle``, ``voting``, ``confirming`` and ``backoff``."""
 
 _ALLOWED: Final = allowed(TRANSITIONS)
-
-
-@dataclass(frozen=True, slots=True)
-class Leadership:
-    """Who leads under which term.
-
-    :param leader: identity; ``""`` in gossip of a member that knows of none.
-    :param term: 0 to 4294967295; 0 with the only voter of a group.
-    :param expires: Unix seconds, by our clock.
-    """
-
-    leader: str
-    term: int
-    expires: float
 
 
 @dataclass(frozen=True, slots=True)

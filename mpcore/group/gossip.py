@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mpcore.errors import MessageError
-from mpcore.group.election import Leadership
+from mpcore.group.actions import Leadership
 from mpcore.group.groups import ProviderGroup
 from mpcore.wire.messages import (
     ZERO_TIME,

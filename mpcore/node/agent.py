@@ -21,9 +21,9 @@ from mpcore.actions import Action, Send
 from mpcore.control.models import Peer as PeerModel
 from mpcore.control.models import Role
 from mpcore.errors import DeliveryError, MpError, ZoneError
-from mpcore.group.actions import Broadcast, LeaderChanged
+from mpcore.group.actions import Broadcast, LeaderChanged, Leadership
 from mpcore.group.ballot import Ballot
-from mpcore.group.election import Election, Leadership
+from mpcore.group.election import Election
 from mpcore.group.gossip import GossipTable
 from mpcore.group.groups import ProviderGroup, provider_groups
 from mpcore.names import ZoneName
@@ -45,8 +45,8 @@ from mpcore.node.settings import AgentSettings, ConfiguredPeer
 from mpcore.node.suspicion import PATIENCE, ourselves_suspected
 from mpcore.peer import discovery
 from mpcore.peer.actions import Discover, Forget, SendBeat, SendHello, StateChanged
-from mpcore.peer.delivery import OutboundEntry
 from mpcore.peer.machine import Peer, PeerSettings
+from mpcore.peer.outbound_entry import OutboundEntry
 from mpcore.sde.actions import KeysPropagated, TransactionChanged, ZoneChanged
 from mpcore.sde.engine import SynchronisedData
 from mpcore.signer.inventory import contributed

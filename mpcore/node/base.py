@@ -93,6 +93,7 @@ from mpcore.node.settings import ConfiguredPeer, NodeSettings
 from mpcore.node.timers import Callback, Timers
 from mpcore.peer import delivery
 from mpcore.peer.actions import Attempt, Expired, Superseded
+from mpcore.peer.outbound_entry import OutboundEntry
 from mpcore.records import CHUNK_TYPE
 from mpcore.store.database import Database
 from mpcore.store.seen import load_seen, purge_seen, remember_answer, stored_answer
@@ -568,7 +569,7 @@ class Node(ABC):
         except DeliveryError as error:
             logger.info("%s to %s: %s", action.message.TYPE, action.recipient, error)
 
-    async def _attempt(self, entry: delivery.OutboundEntry) -> None:
+    async def _attempt(self, entry: OutboundEntry) -> None:
         contact = self.directory.get(entry.recipient)
         try:
             if contact is None:
@@ -586,19 +587,19 @@ class Node(ABC):
         if entry.zone:
             self.changed("edits", entry.zone)
 
-    def delivered(self, entry: delivery.OutboundEntry, now: float) -> tuple[str, Sequence[Action]] | None:
+    def delivered(self, entry: OutboundEntry, now: float) -> tuple[str, Sequence[Action]] | None:
         """What a machine of the role does when a queued message has been acknowledged inline."""
         return None
 
-    def expired(self, entry: delivery.OutboundEntry, now: float) -> tuple[str, Sequence[Action]] | None:
+    def expired(self, entry: OutboundEntry, now: float) -> tuple[str, Sequence[Action]] | None:
         """What a machine of the role does when a queued message was given up."""
         return None
 
-    def dropped(self, entry: delivery.OutboundEntry, now: float) -> tuple[str, Sequence[Action]] | None:
+    def dropped(self, entry: OutboundEntry, now: float) -> tuple[str, Sequence[Action]] | None:
         """What a machine of the role does when the operator dropped a queued message."""
         return None
 
-    def drop_effects(self, entry: delivery.OutboundEntry) -> list[str]:
+    def drop_effects(self, entry: OutboundEntry) -> list[str]:
         """What dropping a queued message would mean, in words."""
         return [f"{entry.recipient} does not get the {entry.message.TYPE} about {entry.zone or 'no zone'}"]
 

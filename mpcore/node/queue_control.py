@@ -8,7 +8,7 @@ import anyio
 
 from mpcore.control.models import Queue, QueueAction, QueueEntry, QueueRequest, QueueResult
 from mpcore.errors import ConflictError, NotFoundError, PolicyError
-from mpcore.peer.delivery import OutboundEntry
+from mpcore.peer.outbound_entry import OutboundEntry
 
 if TYPE_CHECKING:
     from mpcore.node.base import Node

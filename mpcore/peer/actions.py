@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from mpcore.actions import Action
-
-if TYPE_CHECKING:
-    from mpcore.peer.delivery import OutboundEntry
+from mpcore.peer.outbound_entry import OutboundEntry
 
 __all__ = (
     "Attempt",

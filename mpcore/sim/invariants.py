@@ -31,7 +31,7 @@ from mpcore.node.base import Node
 from mpcore.node.combiner import CombinerNode
 from mpcore.node.inbound import Incoming
 from mpcore.node.signer import SignerNode
-from mpcore.peer.delivery import OutboundEntry
+from mpcore.peer.outbound_entry import OutboundEntry
 from mpcore.sim.world import Daemon, World
 from mpcore.wire.messages import Acknowledgement, Confirm, GossipMessage, Sync, Update
 from mpcore.zone import owners

@@ -17,9 +17,9 @@ from functools import partial
 from random import Random
 
 from mpcore.actions import Action, CancelTimer, SetTimer, Store
-from mpcore.group.actions import Broadcast, LeaderChanged
+from mpcore.group.actions import Broadcast, LeaderChanged, Leadership
 from mpcore.group.ballot import Ballot
-from mpcore.group.election import Election, Leadership
+from mpcore.group.election import Election
 from mpcore.group.groups import ProviderGroup, group_hash
 
 __all__ = ("MachineRun", "Outcome", "run_machines")

@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from mpcore.actions import Action, SetTimer, Store
 from mpcore.errors import QueueFullError
 from mpcore.peer.actions import Attempt, Expired, Superseded
-from mpcore.peer.delivery import DeliveryQueue, OutboundEntry
+from mpcore.peer.delivery import DeliveryQueue
+from mpcore.peer.outbound_entry import OutboundEntry
 from mpcore.wire.messages import Operation, Sync
 
 RECIPIENTS = ("agent.b.example.", "agent.c.example.")

@@ -11,9 +11,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from mpcore.actions import Action, CancelTimer, SetTimer, Store
 from mpcore.errors import ConflictError
-from mpcore.group.actions import Broadcast, LeaderChanged
+from mpcore.group.actions import Broadcast, LeaderChanged, Leadership
 from mpcore.group.ballot import Ballot
-from mpcore.group.election import Election, Leadership
+from mpcore.group.election import Election
 from mpcore.group.groups import ProviderGroup, group_hash
 
 NAMES = tuple(f"agent.{letter}.example." for letter in "abc")

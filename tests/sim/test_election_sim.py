@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from mpcore.actions import Action, CancelTimer, SetTimer, Store
-from mpcore.group.actions import Broadcast, LeaderChanged
+from mpcore.group.actions import Broadcast, LeaderChanged, Leadership
 from mpcore.group.ballot import Ballot
-from mpcore.group.election import Election, Leadership
+from mpcore.group.election import Election
 from mpcore.group.groups import ProviderGroup, group_hash
 
 LETTERS = "abcdefgh"

@@ -10,9 +10,9 @@ import pytest
 
 from mpcore.actions import Action, CancelTimer, SetTimer, Store
 from mpcore.errors import ConflictError
-from mpcore.group.actions import Broadcast, LeaderChanged
+from mpcore.group.actions import Broadcast, LeaderChanged, Leadership
 from mpcore.group.ballot import Ballot
-from mpcore.group.election import BACKOFF_MAX, EARLY, PHASE_TIMEOUT, RESEND, TERM_JUMP, Election, Leadership
+from mpcore.group.election import BACKOFF_MAX, EARLY, PHASE_TIMEOUT, RESEND, TERM_JUMP, Election
 from mpcore.group.groups import ProviderGroup, group_hash
 from mpcore.wire.messages import Rfi, decode_message
 

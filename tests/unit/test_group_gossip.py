@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mpcore.group.election import Leadership
+from mpcore.group.actions import Leadership
 from mpcore.group.gossip import FUTURE, GossipTable
 from mpcore.group.groups import ProviderGroup, group_hash
 from mpcore.wire.messages import Beat, GossipElection, GossipMessage, GossipRow, GroupName, decode_message, rfc3339

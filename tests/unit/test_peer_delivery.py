@@ -11,7 +11,8 @@ import pytest
 from mpcore.actions import Action, SetTimer, Store
 from mpcore.errors import LocalError, QueueFullError
 from mpcore.peer.actions import Attempt, Expired, Superseded
-from mpcore.peer.delivery import EXPIRY, MAX_UNDER_WAY, RETRY, DeliveryQueue, OutboundEntry
+from mpcore.peer.delivery import EXPIRY, MAX_UNDER_WAY, RETRY, DeliveryQueue
+from mpcore.peer.outbound_entry import OutboundEntry
 from mpcore.wire.messages import Confirm, Operation, Publish, Sync, Update
 
 ALPHA, BRAVO, CHARLIE = (f"agent.{name}.example." for name in ("alpha", "bravo", "charlie"))
