@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from typing import Any, ClassVar, Self
 
 import dns.exception
 import dns.name
@@ -15,19 +15,15 @@ import dns.tokenizer
 from mpcore.errors import RecordError
 
 __all__ = (
-    "RdataT",
+    "PrivateRdata",
     "character_string",
     "generic_text",
     "label_text",
     "octets_of",
     "quoted",
-    "rdata_from_octets",
-    "rdata_from_text",
     "register",
     "unsigned",
 )
-
-RdataT = TypeVar("RdataT", bound=dns.rdata.Rdata)
 
 _PLAIN = re.compile(rb"[!#-'*-:<-\[\]-~]+\Z")
 """A character-string that needs no quotes and no escapes: printable, no blank, ``"``, ``(``, ``)``, ``;``, ``\\``."""
@@ -44,32 +40,59 @@ def register(cls: type[dns.rdata.Rdata], rdtype: int, mnemonic: str) -> None:
     dns.rdatatype.register_type(dns.rdatatype.RdataType.make(rdtype), mnemonic)
 
 
-def rdata_from_octets(cls: type[RdataT], rdtype: int, octets: bytes) -> RdataT:
-    """The RDATA in the uncompressed *octets*.
+class PrivateRdata(dns.rdata.Rdata):  # type: ignore[misc, unused-ignore]
+    """RDATA of a private type, which says itself what its octets are.
 
-    :raises RecordError: they are not RDATA of that type.
+    :cvar TYPE: number of the type.
     """
-    if len(octets) > 65535:
-        raise RecordError(f"{len(octets)} octets are more than any RDATA has")
-    try:
-        rdata = dns.rdata.from_wire(dns.rdataclass.IN, dns.rdatatype.RdataType.make(rdtype), octets, 0, len(octets))
-    except (dns.exception.DNSException, ValueError) as error:
-        raise RecordError(f"{dns.rdatatype.to_text(dns.rdatatype.RdataType.make(rdtype))}: {error}") from None
-    assert isinstance(rdata, cls)
-    return rdata
 
+    __slots__: list[str] = []
 
-def rdata_from_text(cls: type[RdataT], rdtype: int, text: str) -> RdataT:
-    """The RDATA in *text*: the type's own form, or the generic one of RFC 3597, section 5.
+    TYPE: ClassVar[int]
 
-    :raises RecordError: it is neither.
-    """
-    try:
-        rdata = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.RdataType.make(rdtype), text, relativize=False)
-    except (dns.exception.DNSException, ValueError) as error:
-        raise RecordError(f"{dns.rdatatype.to_text(dns.rdatatype.RdataType.make(rdtype))}: {error}") from None
-    assert isinstance(rdata, cls)
-    return rdata
+    @classmethod
+    def from_octets(cls, octets: bytes) -> Self:
+        """The record with this RDATA, uncompressed.
+
+        :raises RecordError: it is not RDATA of this type.
+        """
+        if len(octets) > 65535:
+            raise RecordError(f"{len(octets)} octets are more than any RDATA has")
+        rdtype = dns.rdatatype.RdataType.make(cls.TYPE)
+        try:
+            rdata = dns.rdata.from_wire(dns.rdataclass.IN, rdtype, octets, 0, len(octets))
+        except (dns.exception.DNSException, ValueError) as error:
+            raise RecordError(f"{dns.rdatatype.to_text(rdtype)}: {error}") from None
+        assert isinstance(rdata, cls)
+        return rdata
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The record with this text: the type's own form, or the generic one of RFC 3597, section 5.
+
+        :raises RecordError: it is neither.
+        """
+        rdtype = dns.rdatatype.RdataType.make(cls.TYPE)
+        try:
+            rdata = dns.rdata.from_text(dns.rdataclass.IN, rdtype, text, relativize=False)
+        except (dns.exception.DNSException, ValueError) as error:
+            raise RecordError(f"{dns.rdatatype.to_text(rdtype)}: {error}") from None
+        assert isinstance(rdata, cls)
+        return rdata
+
+    def to_octets(self) -> bytes:
+        """The RDATA."""
+        raise NotImplementedError
+
+    def _to_wire(
+        self,
+        file: Any,
+        compress: dns.name.CompressType | None = None,
+        origin: dns.name.Name | None = None,
+        canonicalize: bool = False,
+    ) -> None:
+        # Names inside a private type are neither compressed (RFC 3597, section 4) nor made lower case.
+        file.write(self.to_octets())
 
 
 def generic_text(octets: bytes) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from typing import Any, Final
+from typing import Final
 
 import dns.immutable
 import dns.name
@@ -19,7 +19,7 @@ import dns.rdatatype
 import dns.tokenizer
 import dns.wire
 
-from mpcore.records._common import generic_text, octets_of, quoted, rdata_from_octets, rdata_from_text, unsigned
+from mpcore.records._common import PrivateRdata, generic_text, octets_of, quoted, unsigned
 
 __all__ = ("CHUNK", "CHUNK_TYPE", "FORMAT_JSON", "FORMAT_JWT")
 
@@ -37,7 +37,7 @@ _FORMAT_NUMBERS: Final = {name: number for number, name in _FORMATS.items()}
 
 
 @dns.immutable.immutable
-class CHUNK(dns.rdata.Rdata):  # type: ignore[misc, unused-ignore]
+class CHUNK(PrivateRdata):
     """A manifest (sequence 0) or a data chunk (sequence 1 to total).
 
     :ivar format: 1 JSON, 2 sealed; other values 0-255 are kept.
@@ -48,6 +48,8 @@ class CHUNK(dns.rdata.Rdata):  # type: ignore[misc, unused-ignore]
     """
 
     __slots__ = ["data", "format", "hmac", "sequence", "total"]
+
+    TYPE = CHUNK_TYPE
 
     format: int
     hmac: bytes
@@ -82,22 +84,6 @@ class CHUNK(dns.rdata.Rdata):  # type: ignore[misc, unused-ignore]
         """
         rdtype = dns.rdatatype.RdataType.make(CHUNK_TYPE)
         return cls(dns.rdataclass.IN, rdtype, format, hmac, sequence, total, data)
-
-    @classmethod
-    def from_octets(cls, octets: bytes) -> CHUNK:
-        """The record with this RDATA.
-
-        :raises RecordError: it is not RDATA of this type.
-        """
-        return rdata_from_octets(cls, CHUNK_TYPE, octets)
-
-    @classmethod
-    def parse(cls, text: str) -> CHUNK:
-        """The record with this text form, or the generic form of RFC 3597.
-
-        :raises RecordError: it is neither.
-        """
-        return rdata_from_text(cls, CHUNK_TYPE, text)
 
     def to_octets(self) -> bytes:
         """The RDATA."""
@@ -158,15 +144,6 @@ class CHUNK(dns.rdata.Rdata):  # type: ignore[misc, unused-ignore]
         elif data[:1] not in (b"{", b"["):
             raise ValueError("a manifest is JSON")
         return cls(rdclass, rdtype, number, hmac, sequence, total, data)
-
-    def _to_wire(
-        self,
-        file: Any,
-        compress: dns.name.CompressType | None = None,
-        origin: dns.name.Name | None = None,
-        canonicalize: bool = False,
-    ) -> None:
-        file.write(self.to_octets())
 
     @classmethod
     def from_wire_parser(

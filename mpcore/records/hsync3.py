@@ -19,12 +19,11 @@ import dns.rdatatype
 import dns.wire
 
 from mpcore.records._common import (
+    PrivateRdata,
     character_string,
     generic_text,
     label_text,
     quoted,
-    rdata_from_octets,
-    rdata_from_text,
     unsigned,
 )
 
@@ -37,7 +36,7 @@ _FIELDS: Final = 4
 
 
 @dns.immutable.immutable
-class HSYNC3(dns.rdata.Rdata):  # type: ignore[misc, unused-ignore]
+class HSYNC3(PrivateRdata):
     """One provider of a zone.
 
     :ivar state: 0 OFF, 1 ON; other values can be received.
@@ -48,6 +47,8 @@ class HSYNC3(dns.rdata.Rdata):  # type: ignore[misc, unused-ignore]
     """
 
     __slots__ = ["fields", "identity", "label", "state", "upstream"]
+
+    TYPE = HSYNC3_TYPE
 
     state: int
     label: bytes
@@ -97,23 +98,6 @@ class HSYNC3(dns.rdata.Rdata):  # type: ignore[misc, unused-ignore]
         name = dns.name.from_text(identity) if isinstance(identity, str) else identity
         rdtype = dns.rdatatype.RdataType.make(HSYNC3_TYPE)
         return cls(dns.rdataclass.IN, rdtype, int(on), own + dot, name, other + dot if other else b".")
-
-    @classmethod
-    def from_octets(cls, octets: bytes) -> HSYNC3:
-        """The record with this RDATA.  It may end after any field, as the deployed implementation lets it: check
-        :attr:`complete`.
-
-        :raises RecordError: it is not RDATA of this type.
-        """
-        return rdata_from_octets(cls, HSYNC3_TYPE, octets)
-
-    @classmethod
-    def parse(cls, text: str) -> HSYNC3:
-        """The record with this text form, or the generic form of RFC 3597.
-
-        :raises RecordError: it is neither.
-        """
-        return rdata_from_text(cls, HSYNC3_TYPE, text)
 
     @property
     def complete(self) -> bool:
@@ -178,15 +162,6 @@ class HSYNC3(dns.rdata.Rdata):  # type: ignore[misc, unused-ignore]
         identity = dns.name.from_text(token.value, dns.name.root)
         upstream = character_string(tok)
         return cls(rdclass, rdtype, int(word == "ON"), label, identity, upstream)
-
-    def _to_wire(
-        self,
-        file: Any,
-        compress: dns.name.CompressType | None = None,
-        origin: dns.name.Name | None = None,
-        canonicalize: bool = False,
-    ) -> None:
-        file.write(self.to_octets())
 
     @classmethod
     def from_wire_parser(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import dns.immutable
 import dns.name
@@ -19,7 +19,7 @@ import dns.rdatatype
 import dns.tokenizer
 import dns.wire
 
-from mpcore.records._common import generic_text, octets_of, quoted, rdata_from_octets, rdata_from_text
+from mpcore.records._common import PrivateRdata, generic_text, octets_of, quoted
 
 __all__ = ("HSYNCPARAM", "HSYNCPARAM_TYPE")
 
@@ -70,13 +70,15 @@ def _split(value: bytes) -> tuple[str, ...]:
 
 
 @dns.immutable.immutable
-class HSYNCPARAM(dns.rdata.Rdata):  # type: ignore[misc, unused-ignore]
+class HSYNCPARAM(PrivateRdata):
     """The roles and rules of a zone.
 
     :ivar params: (key, value) pairs in increasing order of keys.
     """
 
     __slots__ = ["params"]
+
+    TYPE = HSYNCPARAM_TYPE
 
     params: tuple[tuple[int, bytes], ...]
 
@@ -142,22 +144,6 @@ class HSYNCPARAM(dns.rdata.Rdata):  # type: ignore[misc, unused-ignore]
             pairs.append((_SUFFIX, suffix.encode("ascii")))
         rdtype = dns.rdatatype.RdataType.make(HSYNCPARAM_TYPE)
         return cls(dns.rdataclass.IN, rdtype, sorted(pairs))
-
-    @classmethod
-    def from_octets(cls, octets: bytes) -> HSYNCPARAM:
-        """The record with this RDATA.
-
-        :raises RecordError: it is not RDATA of this type: keys out of order, an overrun, a bad value.
-        """
-        return rdata_from_octets(cls, HSYNCPARAM_TYPE, octets)
-
-    @classmethod
-    def parse(cls, text: str) -> HSYNCPARAM:
-        """The record with this text form, or the generic form of RFC 3597.
-
-        :raises RecordError: it is neither.
-        """
-        return rdata_from_text(cls, HSYNCPARAM_TYPE, text)
 
     def value(self, key: int) -> bytes | None:
         """The value of *key*, ``None`` if it is absent."""
@@ -255,15 +241,6 @@ class HSYNCPARAM(dns.rdata.Rdata):  # type: ignore[misc, unused-ignore]
             params[key] = octets
         tok.unget(token)
         return cls(rdclass, rdtype, sorted(params.items()))
-
-    def _to_wire(
-        self,
-        file: Any,
-        compress: dns.name.CompressType | None = None,
-        origin: dns.name.Name | None = None,
-        canonicalize: bool = False,
-    ) -> None:
-        file.write(self.to_octets())
 
     @classmethod
     def from_wire_parser(

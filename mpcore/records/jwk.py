@@ -22,7 +22,7 @@ import dns.tokenizer
 import dns.wire
 
 from mpcore.errors import RecordError
-from mpcore.records._common import character_string, generic_text, rdata_from_octets, rdata_from_text
+from mpcore.records._common import PrivateRdata, character_string, generic_text
 
 __all__ = ("JWK", "JWK_TYPE")
 
@@ -40,13 +40,15 @@ def _is_base64url(text: bytes) -> bool:
 
 
 @dns.immutable.immutable
-class JWK(dns.rdata.Rdata):  # type: ignore[misc, unused-ignore]
+class JWK(PrivateRdata):
     """The public key of a node.
 
     :ivar text: base64url text, at most 65533 octets.
     """
 
     __slots__ = ["text"]
+
+    TYPE = JWK_TYPE
 
     text: bytes
 
@@ -70,22 +72,6 @@ class JWK(dns.rdata.Rdata):  # type: ignore[misc, unused-ignore]
         octets = json.dumps(members, separators=(",", ":")).encode()
         rdtype = dns.rdatatype.RdataType.make(JWK_TYPE)
         return cls(dns.rdataclass.IN, rdtype, base64.urlsafe_b64encode(octets).rstrip(b"="))
-
-    @classmethod
-    def from_octets(cls, octets: bytes) -> JWK:
-        """The record with this RDATA; what the text inside says is read by :meth:`jwk`.
-
-        :raises RecordError: it is not RDATA of this type.
-        """
-        return rdata_from_octets(cls, JWK_TYPE, octets)
-
-    @classmethod
-    def parse(cls, text: str) -> JWK:
-        """The record with this text form, or the generic form of RFC 3597.
-
-        :raises RecordError: it is neither.
-        """
-        return rdata_from_text(cls, JWK_TYPE, text)
 
     def jwk(self) -> dict[str, Any]:
         """The JSON Web Key inside, as JSON members; whether it is a usable key is for the reader to find out.
@@ -128,15 +114,6 @@ class JWK(dns.rdata.Rdata):  # type: ignore[misc, unused-ignore]
         if not _is_base64url(text):
             raise ValueError("not base64url text without padding")
         return cls(rdclass, rdtype, text)
-
-    def _to_wire(
-        self,
-        file: Any,
-        compress: dns.name.CompressType | None = None,
-        origin: dns.name.Name | None = None,
-        canonicalize: bool = False,
-    ) -> None:
-        file.write(self.to_octets())
 
     @classmethod
     def from_wire_parser(
