@@ -27,6 +27,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mpcore.errors import ConfigError
+from mpcore.yamltext import check_yaml
 
 __all__ = ("ROLES", "Context", "Fleet", "ResolverAddress", "RoleName", "default_state_dir", "load_fleet")
 
@@ -144,6 +145,7 @@ def _absolute(context: Context, directory: Path) -> Context:
 
 def _read_yaml(text: str, file: str) -> tuple[Any, dict[tuple[str, ...], int]]:
     """The document and the line of each key; :raises ConfigError: not YAML, or a key twice."""
+    check_yaml(text, file)
     lines: dict[tuple[str, ...], int] = {}
     loader = yaml.SafeLoader(text)
 
@@ -168,12 +170,9 @@ def _read_yaml(text: str, file: str) -> tuple[Any, dict[tuple[str, ...], int]]:
     try:
         node = loader.get_single_node()
         return ({} if node is None else build(node, ())), lines
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise ConfigError(
-            f"is no YAML: {error.problem}", file=file, line=None if mark is None else mark.line + 1
-        ) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"is no YAML: {error}", file=file) from None
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: a date that is none, a number of 5000 digits
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise ConfigError(f"is no YAML: {problem}", file=file, line=None if mark is None else mark.line + 1) from None
     finally:
         loader.dispose()

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import os
+from functools import cache
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
@@ -37,7 +38,12 @@ def public_key(jwk: dict[str, Any]) -> ec.EllipticCurvePublicKey:
 
 
 def private_key(jwk: dict[str, Any]) -> ec.EllipticCurvePrivateKey:
-    return ec.derive_private_key(_number(jwk["d"]), ec.SECP256R1())
+    return _derived(_number(jwk["d"]))
+
+
+@cache
+def _derived(number: int) -> ec.EllipticCurvePrivateKey:
+    return ec.derive_private_key(number, ec.SECP256R1())
 
 
 def _key(shared: bytes) -> bytes:

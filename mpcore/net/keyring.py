@@ -20,6 +20,7 @@ from typing import TypeAlias
 import yaml
 
 from mpcore.errors import ConfigError, RecordError
+from mpcore.yamltext import check_yaml
 from mpcore.zone import owners
 from mpcore.zone.tsig import ALGORITHMS, TsigKey
 
@@ -77,7 +78,7 @@ def load_keyring(path: Path) -> dict[bytes, TsigKey]:
         raise ConfigError("is larger than 1 MiB", file=where)
     try:
         text = octets.decode()
-        _check_depth(text, where)
+        check_yaml(text, where, max_depth=_MAX_DEPTH)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except UnicodeDecodeError:
         raise ConfigError("is not UTF-8", file=where) from None
@@ -99,19 +100,6 @@ def load_keyring(path: Path) -> dict[bytes, TsigKey]:
             )
         keyring[key.name] = key
     return keyring
-
-
-def _check_depth(text: str, where: str) -> None:
-    """Refuse deep nesting before it costs stack, and time that grows with its square."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > _MAX_DEPTH:
-                line = None if event.start_mark is None else event.start_mark.line + 1
-                raise ConfigError("is nested too deeply", file=where, line=line)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
 
 
 def _key(node: yaml.Node, where: str, path: str) -> TsigKey:

@@ -96,7 +96,7 @@ def pin_of(certificate: bytes) -> str:
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
         spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except ValueError as error:
+    except Exception as error:  # whatever the library makes of octets from outside: versions, curves, encodings
         raise ExchangeError(f"the certificate does not parse: {error}") from None
     return base64.b64encode(hashlib.sha256(spki).digest()).decode()
 

@@ -63,6 +63,7 @@ import yaml
 from mpcore.errors import ConfigError
 from mpcore.names import ZoneName
 from mpcore.sim.world import LABELS, ROLES, Plan
+from mpcore.yamltext import check_yaml
 
 __all__ = ("Chaos", "Scenario", "Step", "chaos_steps", "read_scenario", "scenario_from_text")
 
@@ -166,9 +167,10 @@ def read_scenario(path: Path) -> Scenario:
 
 def scenario_from_text(text: str, file: str = "scenario") -> Scenario:
     """The scenario in *text*; :raises ConfigError: see :func:`read_scenario`."""
+    check_yaml(text, file)
     try:
         value = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # a date that is none, a list as a key
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "is not YAML"
         raise ConfigError(str(problem), file=file, line=mark.line + 1 if mark else None) from None

@@ -60,6 +60,7 @@ class Target:
     :param allowed: errors that may escape.
     :param tokens: words of its language, put into the octets now and then.
     :param cost: rough executions that another target makes while this one makes one; runs are shortened by it.
+    :param mutate: damages octets; :func:`damage` unless given.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Target:
     allowed: tuple[type[Exception], ...] = (RemoteError,)
     tokens: tuple[bytes, ...] = ()
     cost: int = 1
+    mutate: Callable[[bytes, random.Random, Sequence[bytes], Sequence[bytes]], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -282,6 +284,7 @@ def fuzz(target: Target, executions: int, seed: int) -> Report:
     source = random.Random(f"{target.name} {seed}")
     sound = list(target.seeds())
     tokens = (*_NUMBERS, *target.tokens)
+    mutate = target.mutate or damage
     pool: list[bytes] = []
     report = Report(target.name)
     started = time.monotonic()
@@ -295,7 +298,7 @@ def fuzz(target: Target, executions: int, seed: int) -> Report:
             if number == executions // 4:
                 resident = _resident()
             octets = source.choice(pool if pool and source.getrandbits(2) == 0 else sound)
-            octets = damage(octets, source, sound, tokens)
+            octets = mutate(octets, source, sound, tokens)[:MAX_INPUT]
             outcome, spent = _timed(target, octets)
             if spent > TIME_BOUND:  # once more: it may have paid for something that is done once
                 outcome, spent = _timed(target, octets)

@@ -101,7 +101,10 @@ from mpcore.zone.tsig import TsigKey, TsigStream, TsigStreamVerifier, error_resp
 from mpcore.zone.update import Requestor, UpdatePolicy, UpdateRule, apply_update, decode_update, encode_update
 from mpcore.zone.version import ZoneVersion, diff
 from tests import jose_by_hand as jose
+from tests.fuzz.doors import DOORS
 from tests.fuzz.engine import Target
+from tests.fuzz.structure import damage_json
+from tests.fuzz.wires import wire_targets
 
 __all__ = ("TARGETS",)
 
@@ -139,7 +142,8 @@ def _fixture(name: str) -> Any:
 @cache
 def _directory() -> Path:
     """A directory that is removed at the end of the process."""
-    directory = tempfile.TemporaryDirectory(prefix="fuzz-")
+    memory = Path("/dev/shm")  # a file is written for every execution of some targets: not to a disk
+    directory = tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory if memory.is_dir() else None)
     atexit.register(directory.cleanup)
     return Path(directory.name)
 
@@ -1112,13 +1116,16 @@ TARGETS: dict[str, Target] = {
         Target("sealed-inside", _sealed_inside, _sealed_inside_seeds, tokens=(b".", b"=", b"eyJ"), cost=20),
         Target("key-file", _key_file, _key_file_seeds, tokens=(*_JSON, b'"d":', b"# ", b'"keys":[')),
         Target("message", _message, _payloads("request"), tokens=_JSON, cost=4),
+        Target("message-structure", _message, _payloads("request"), tokens=_JSON, cost=4, mutate=damage_json),
         Target("acknowledgement", _acknowledgement, _payloads("response"), tokens=_JSON, cost=2),
+        Target("acknowledgement-structure", _acknowledgement, _payloads("response"), cost=2, mutate=damage_json),
+        *DOORS,
         Target(
             "owners", _owners, lambda: [b"www.example.", ORIGIN, b"\x03WwW" + ORIGIN, b"a\\.b.\\000c"], tokens=_TEXT
         ),
         Target("rdata", _rdata, _rdata_seeds, tokens=_DNS, cost=2),
         Target("record", _parse_record, lambda: [text.encode() for text in _RECORD_TEXTS], tokens=_TEXT, cost=2),
-        Target("axfr", _transferred, _transfer_seeds, tokens=_DNS, cost=10),
+        Target("axfr", _transferred, _transfer_seeds, tokens=_DNS, cost=16),
         Target("ixfr", _incremental, _incremental_seeds, tokens=_DNS, cost=2),
         Target("transfer-request", _transfer_request, lambda: _requests()[:1], tokens=_DNS, cost=2),
         Target(
@@ -1147,7 +1154,7 @@ TARGETS: dict[str, Target] = {
             tokens=_DNS,
             cost=10,
         ),
-        Target("discovery", _discovery, _discovery_seeds, tokens=_DNS, cost=4),
+        Target("discovery", _discovery, _discovery_seeds, tokens=_DNS, cost=8),
         Target("cookie", _cookie, _cookie_seeds, allowed=(), tokens=_DNS),
         Target("validation", _validation, _responses, tokens=_DNS, cost=10),
         Target("denial", _denial, _responses, tokens=_DNS, cost=10),
@@ -1162,6 +1169,7 @@ TARGETS: dict[str, Target] = {
             cost=10,
         ),
         Target("recording", _recording, _recording_seeds, allowed=_CONFIG, tokens=_JSON, cost=4),
+        *wire_targets(_YAML, _DNS),
     )
 }
 """Name -> target: every decoder of what comes from outside."""

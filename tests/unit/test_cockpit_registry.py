@@ -116,7 +116,11 @@ def test_scripts_are_read_with_their_line_numbers() -> None:
         ("contexts:\n  - name: a\n    agant: x\n", "contexts.yaml:3: contexts.0.agant: "),
         ("contexts:\n  - name: a\n  - name: a\n", "contexts.yaml:3: contexts.1.name: a second context called a"),
         ("zone: a.\nzone: b.\n", "contexts.yaml:2: zone: is given twice"),
-        ("contexts: [\n", "is no YAML"),
+        ("contexts: [\n", "is not YAML"),
+        ("contexts: " + "[" * 5000 + "\n", "nested too deeply"),
+        ("contexts: &a [*a]\n", "alias"),
+        ("zone: \x0b\n", "is not YAML"),
+        ("zone: 2026-13-45\n", "is no YAML"),
         ("", "contexts.yaml"),
     ],
 )

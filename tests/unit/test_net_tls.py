@@ -315,3 +315,16 @@ def test_a_fingerprint_proves_nothing_without_tls() -> None:
     assert not acl.permits("192.0.2.1", tls=True, certificate="b" * 64)
     assert not acl.permits("192.0.2.1", tls=True)
     assert not acl.permits("192.0.2.1", certificate="a" * 64)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03"),  # a version that does not exist
+        (b"\x2a\x86\x48\xce\x3d\x03\x01\x07", b"\x2a\x86\x48\xce\x3d\x03\x01\x7f"),  # a curve that nobody knows
+    ],
+)
+def test_a_certificate_that_the_library_does_not_take(certificate: Certificate, old: bytes, new: bytes) -> None:
+    assert old in certificate.der
+    with pytest.raises(ExchangeError, match="the certificate does not parse"):
+        pin_of(certificate.der.replace(old, new, 1))
