@@ -22,7 +22,8 @@ from mpcore.net.network import Address
 from mpcore.net.resolver_types import ValidationError
 
 if TYPE_CHECKING:
-    from mpcore.net.resolver_validation import DelegationProof, Proof, Statement, Verified
+    from mpcore.net.resolver_denial import DelegationProof, Proof, Statement
+    from mpcore.net.resolver_validation import Verified
 
 __all__ = (
     "AbsenceJudged",

@@ -46,16 +46,9 @@ from mpcore.errors import ConfigError, MpError, RecordError, RemoteError, Transf
 from mpcore.net import cookies, messages, server
 from mpcore.net.keyring import load_keyring
 from mpcore.net.notify import parse_notify
+from mpcore.net.resolver_denial import Denial, collect_denial
 from mpcore.net.resolver_types import Budget, ResolverLimits, ValidationError
-from mpcore.net.resolver_validation import (
-    Denial,
-    KeySet,
-    collect_denial,
-    entry_keys,
-    find_rrset,
-    signatures_of,
-    verify_rrset,
-)
+from mpcore.net.resolver_validation import KeySet, entry_keys, find_rrset, signatures_of, verify_rrset
 from mpcore.peer.discovery import Lookup, run_discovery
 from mpcore.records import (
     CHUNK,

@@ -16,17 +16,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from dns.rdtypes.ANY.DNSKEY import DNSKEY
 
+from mpcore.net.resolver_denial import DelegationProof, Denial, Proof, collect_denial
 from mpcore.net.resolver_types import Budget, BudgetError, ResolverLimits, ValidationError
-from mpcore.net.resolver_validation import (
-    DelegationProof,
-    Denial,
-    KeySet,
-    Proof,
-    collect_denial,
-    entry_keys,
-    usable_ds,
-    verify_rrset,
-)
+from mpcore.net.resolver_validation import KeySet, entry_keys, usable_ds, verify_rrset
 
 NOW = 1_800_000_000.0
 ZONE = dns.name.from_text("example.")
