@@ -158,6 +158,9 @@ def relative_key(owner: bytes, origin: bytes) -> bytes | None:
         return None
     if not cut:
         return b""
+    if owner[0] == cut - 1:  # one label, as most have
+        key = owner[1:cut]
+        return key + b"\x00" if b"\x00" not in key and b"\x01" not in key else canonical_key(owner[:cut] + ROOT)
     offset = 0
     parts = []
     while offset < cut:
@@ -167,14 +170,10 @@ def relative_key(owner: bytes, origin: bytes) -> bytes | None:
         offset += length
     if offset != cut:
         return None
-    if len(parts) == 1:
-        key = parts[0] + b"\x00"
-        plain = key.find(b"\x00") == len(key) - 1
-    else:
-        parts.reverse()
-        parts.append(b"")
-        key = b"\x00".join(parts)
-        plain = key.count(b"\x00") == len(parts) - 1
+    parts.reverse()
+    parts.append(b"")
+    key = b"\x00".join(parts)
+    plain = key.count(b"\x00") == len(parts) - 1
     return key if plain and b"\x01" not in key else canonical_key(owner[:cut] + ROOT)
 
 

@@ -23,7 +23,7 @@ import dns.ttl
 
 import mpcore.records  # noqa: F401  (registers the private types with dnspython)
 from mpcore.errors import RecordError
-from mpcore.zone import owners
+from mpcore.zone import owners, presentation
 
 __all__ = (
     "MAX_TTL",
@@ -34,6 +34,7 @@ __all__ = (
     "parse_rdata",
     "parse_record",
     "parse_ttl",
+    "rdata_or_generic",
     "rdata_text",
     "record_text",
     "rrsig_covered",
@@ -317,16 +318,24 @@ def record_text(owner: bytes, rdtype: int, ttl: int, rdata: bytes) -> str:
 
     :raises RecordError: *owner* is not a name.
     """
+    if rdtype == _RRSIG and len(rdata) >= 8:
+        ttl = rrsig_ttl(rdata)
+    return f"{owners.to_text(owner)}\t{ttl}\tIN\t{type_text(rdtype)}\t{rdata_or_generic(rdtype, rdata)}"
+
+
+def rdata_or_generic(rdtype: int, rdata: bytes) -> str:
+    """RDATA as :func:`record_text` writes it: :func:`rdata_text`, or the generic form."""
+    write = presentation.writer(rdtype)
+    if write is not None:
+        short = write(rdata)
+        if short is not None:
+            return short
     try:
         text = rdata_text(rdtype, rdata)
         faithful = rdtype in _FAITHFUL or _is_faithful(rdtype, rdata, text)
     except RecordError:
         faithful = False
-    if not faithful:
-        text = f"\\# {len(rdata)} {rdata.hex()}".rstrip()
-    if rdtype == _RRSIG and len(rdata) >= 8:
-        ttl = rrsig_ttl(rdata)
-    return f"{owners.to_text(owner)}\t{ttl}\tIN\t{type_text(rdtype)}\t{text}"
+    return text if faithful else f"\\# {len(rdata)} {rdata.hex()}".rstrip()
 
 
 def _is_faithful(rdtype: int, rdata: bytes, text: str) -> bool:

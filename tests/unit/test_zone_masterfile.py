@@ -133,7 +133,7 @@ def test_the_zone_is_the_owner_of_the_soa_when_no_origin_is_given() -> None:
         ("other. 60 A 192.0.2.1\n", 2, "not in example."),
         ("$TTL\n", 2, r"\$TTL with 0"),
         ("$TTL x\n", 2, "not a TTL"),
-        ("$GENERATE 1-5 a$ A 192.0.2.$\n", 2, "not a directive"),
+        ("$UNKNOWN 1-5\n", 2, "not a directive"),
         ("$INCLUDE /etc/passwd\n", 2, "not possible here"),
         ("a 60 TYPE65400 \\# 3 00\n", 2, "TYPE65400"),
         ("a 60 DS 1 2\n", 2, "DS"),
@@ -204,3 +204,85 @@ def test_private_types_are_generic_where_rdata_names_them(tmp_path: Path) -> Non
     assert [entry.name for entry in tmp_path.iterdir()] == ["zone"]
     with pytest.raises(FileNotFoundError):
         write_master_file(tmp_path / "missing" / "zone", version)
+
+
+def test_a_fault_in_an_included_file_names_both_files(tmp_path: Path) -> None:
+    (tmp_path / "zone").write_text(SOA + "\n$INCLUDE part\n")
+    (tmp_path / "part").write_text("a 60 A 192.0.2.1\n$INCLUDE leaf\n")
+    (tmp_path / "leaf").write_text("\n\nb 60 A 192.0.2\n")
+    with pytest.raises(MasterFileError) as caught:
+        read_master_file(tmp_path / "zone", "example.")
+    assert (caught.value.file, caught.value.line) == (str(tmp_path / "leaf"), 3)
+    assert f"(included from {tmp_path / 'part'}:2)" in str(caught.value)
+    assert f"(included from {tmp_path / 'zone'}:3)" in str(caught.value)
+    (tmp_path / "leaf").write_bytes(b"\n\xff\n")
+    with pytest.raises(MasterFileError, match="not UTF-8") as caught:
+        read_master_file(tmp_path / "zone", "example.")
+    assert (caught.value.file, caught.value.line) == (str(tmp_path / "leaf"), 2)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 1 << 16])
+def test_where_a_file_is_cut_into_pieces_does_not_matter(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpcore.zone.masterfile._PIECES", size)
+    for text in (RICH, RICH.replace("\n", "\r\n"), RICH.rstrip("\n")):
+        (tmp_path / "zone").write_bytes(text.encode())
+        assert contents(read_master_file(tmp_path / "zone", "example.")) == judged(RICH)
+
+
+def test_the_length_of_a_line_is_bounded(tmp_path: Path) -> None:
+    (tmp_path / "zone").write_text(SOA + "# " * 300_000)
+    with pytest.raises(MasterFileError, match="line is too long") as caught:
+        read_master_file(tmp_path / "zone", "example.")
+    assert caught.value.line == 2
+
+
+def test_odd_places_of_parentheses_blanks_and_classes() -> None:
+    zone = read_master_text(
+        SOA
+        + "( a 60 A 192.0.2.1 )\n"  # as in BIND: the owner may stand behind a parenthesis and a blank
+        + "(b\n60\nIN\nA 192.0.2.2)\n"
+        + "\t( 60 ) CLASS1 TYPE1 \\# ( 4 c0 00 02 03 )\n"
+        + "c class1 1h30m a 192.0.2.4;x\n"
+        + 'd 60 TXT "a;(" b\\;\\( ; "\n'
+        + "@ 0 NS @\n",
+        "example.",
+    )
+    found = [line.replace("\t", " ") for line in write_master_text(zone).splitlines()]
+    assert found[1:] == [
+        "example. 0 IN NS example.",
+        "a.example. 60 IN A 192.0.2.1",
+        "b.example. 60 IN A 192.0.2.2",
+        "b.example. 60 IN A 192.0.2.3",
+        "c.example. 5400 IN A 192.0.2.4",
+        'd.example. 60 IN TXT "a;(" "b;("',
+    ]
+
+
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path) -> None:
+    zone = read_master_text(SOA, "example.")
+    path, link = tmp_path / "zone", tmp_path / "link"
+    path.write_text("old")
+    path.chmod(0o640)
+    link.symlink_to(path)
+    (tmp_path / ".zone.new").symlink_to(tmp_path / "elsewhere")  # what somebody else left there is not followed
+    write_master_file(link, zone)
+    assert link.is_symlink()
+    assert path.read_text() == write_master_text(zone)
+    assert path.stat().st_mode & 0o7777 == 0o640
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["link", "zone"]
+
+
+def test_a_file_that_cannot_be_written_whole_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "zone"
+    path.write_text("old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_master_file(path, read_master_text(SOA, "example."))
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["zone"]
