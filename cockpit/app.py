@@ -17,6 +17,7 @@ from textual.screen import Screen
 
 from cockpit.backend import Backend, LiveBackend, ReplayBackend
 from cockpit.commands import Command, all_commands, find_command
+from cockpit.commands.base import Stream, Values
 from cockpit.feed import follow_all
 from cockpit.model import DaemonKey, Model, reduce
 from cockpit.output import Result, render
@@ -44,6 +45,7 @@ __all__ = ("CockpitApp", "daemons_of", "run_app")
 
 _SHOW_EVERY = 0.1
 _TICK = 1.0
+_RESULT_SIZE = 200_000  # characters
 
 
 class CommandProvider(Provider):
@@ -51,7 +53,7 @@ class CommandProvider(Provider):
 
     def _commands(self) -> Iterable[tuple[Command, str]]:
         for command in all_commands():
-            if command.run is not None:
+            if command.run is not None or command.ends:
                 yield command, command.usage
 
     def _act(self, command: Command) -> Callable[[], None]:
@@ -356,7 +358,8 @@ class CockpitApp(App[int]):
 
         try:
             invocation = parse(shlex.split(line))
-            if invocation is None or invocation.command is None or invocation.command.run is None:
+            command = None if invocation is None else invocation.command
+            if invocation is None or command is None or (command.run is None and not command.ends):
                 return f"{line}: only at a shell"
             session = (
                 self.session
@@ -365,7 +368,10 @@ class CockpitApp(App[int]):
             )
             if self.read_only:
                 session.read_only = True
-            result: Result = await invocation.command.run(session, invocation.values)
+            if command.stream is not None:
+                return await _gathered(command.stream, session, invocation.values)
+            assert command.run is not None
+            result: Result = await command.run(session, invocation.values)
         except click.ClickException as error:
             return error.format_message()
         except (MpError, TimeoutError, OSError, ValueError) as error:
@@ -386,6 +392,29 @@ def daemons_of(entries: Iterable[Entry]) -> list[DaemonKey]:
 async def _recorded(entries: Sequence[Entry]) -> AsyncIterator[Entry]:
     for entry in entries:
         yield entry
+
+
+class _Enough(Exception):
+    """There is more than anyone reads on a screen."""
+
+
+async def _gathered(stream: Stream, session: Session, values: Values) -> str:
+    """What a stream that ends says, up to a bound."""
+    parts: list[str] = []
+    size = 0
+
+    def emit(result: Result) -> None:
+        nonlocal size
+        parts.append(render(result.blocks))
+        size += len(parts[-1])
+        if size > _RESULT_SIZE:
+            raise _Enough
+
+    try:
+        await stream(session, values, emit)
+    except _Enough:
+        parts.append("... there is more; ask at a shell\n")
+    return "".join(parts)
 
 
 def run_app(session: Session, entries: Sequence[Entry] | None, lab: LabProcess | None) -> int:

@@ -156,6 +156,7 @@ def _root_options() -> list[Any]:
         click.Option(
             ["--replay"], metavar="FILE", help="Open the screens on a recording ('watch --snapshots --json')."
         ),
+        click.Option(["--version"], is_flag=True, help="The same as the command 'version'."),
     ]
 
 
@@ -166,7 +167,7 @@ def _tree() -> ClickCommand:
     """The command line as click has it, built once."""
     import click
 
-    from cockpit.commands import all_commands
+    from cockpit.commands import all_commands, find_command
 
     if _TREE:
         tree: ClickCommand = _TREE[0]
@@ -175,6 +176,8 @@ def _tree() -> ClickCommand:
 
     def open_screens(**values: Any) -> Invocation | None:
         context = click.get_current_context()
+        if values.pop("version"):
+            return Invocation(find_command("version"), {}, values)
         return None if context.invoked_subcommand else Invocation(None, {}, values)
 
     root = click.Group(

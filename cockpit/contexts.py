@@ -7,6 +7,10 @@ their control sockets; the lab writes it, and an operator of real daemons writes
     resolver:                        # optional: whom `mpcockpit query` asks
       address: 127.100.0.4
       port: 5300
+    root:                            # optional: where `mpcockpit query --trace` begins
+      address: 127.100.0.1
+      port: 5300
+    trust_anchor_file: anchor.zone   # optional: what `mpcockpit query --validate` trusts
     contexts:
       - name: alpha
         agent: /run/mpdnssec/alpha.agent
@@ -44,7 +48,7 @@ class _Model(BaseModel):
 
 
 class ResolverAddress(_Model):
-    """A recursive server."""
+    """A recursive server, or a root server."""
 
     address: str
     port: int = Field(default=53, ge=1, le=65535)
@@ -76,6 +80,7 @@ class Fleet(_Model):
 
     zone: str | None = None
     resolver: ResolverAddress | None = None
+    root: ResolverAddress | None = None
     trust_anchor_file: Path | None = None
     contexts: tuple[Context, ...] = Field(min_length=1)
 
@@ -135,7 +140,10 @@ def load_fleet(state_dir: Path) -> Fleet:
                 key=f"contexts.{number}.name",
                 line=lines.get(("contexts", str(number), "name")),
             )
-    return fleet.model_copy(update={"contexts": tuple(_absolute(context, state_dir) for context in fleet.contexts)})
+    update: dict[str, object] = {"contexts": tuple(_absolute(context, state_dir) for context in fleet.contexts)}
+    if fleet.trust_anchor_file is not None:
+        update["trust_anchor_file"] = state_dir / fleet.trust_anchor_file
+    return fleet.model_copy(update=update)
 
 
 def _absolute(context: Context, directory: Path) -> Context:

@@ -15,6 +15,7 @@ This is the only module that writes to standard output, and the only one that kn
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -27,6 +28,7 @@ __all__ = (
     "Format",
     "Lines",
     "Result",
+    "Styled",
     "Table",
     "Writer",
     "age",
@@ -91,6 +93,13 @@ class Lines:
 
 
 @dataclass(frozen=True, slots=True)
+class Styled:
+    """Lines made of pieces, each with a style that a terminal may show as a colour (:data:`_COLOURS`) and a text."""
+
+    lines: Sequence[Sequence[tuple[str, str]]]
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What a command found out.
 
@@ -98,17 +107,54 @@ class Result:
     :param blocks: the same for people.
     :param code: how it went.
     :param note: a remark for standard error, in both formats.
+    :param output: in this format, whatever the writer's is.
+    :param lines: *data* is a list of which each item is a line of JSON.
     """
 
     data: Any
-    blocks: Sequence[Table | Lines] = ()
+    blocks: Sequence[Table | Lines | Styled] = ()
     code: ExitCode = ExitCode.DONE
     note: str = field(default="", kw_only=True)
+    output: Format | None = field(default=None, kw_only=True)
+    lines: bool = field(default=False, kw_only=True)
 
 
-def render(blocks: Iterable[Table | Lines]) -> str:
-    """Blocks as text, an empty line between them, each line ended."""
-    return "\n".join(_table(block) if isinstance(block, Table) else _lines(block) for block in blocks)
+_COLOURS = {
+    "name": "36",
+    "type": "35",
+    "comment": "2",
+    "title": "1",
+    "good": "32",
+    "warning": "33",
+    "bad": "1;31",
+}
+
+
+def render(blocks: Iterable[Table | Lines | Styled], *, colour: bool = False) -> str:
+    """Blocks as text, an empty line between them, each line ended.
+
+    :param colour: show styles, for a terminal.
+    """
+
+    def text(block: Table | Lines | Styled) -> str:
+        if isinstance(block, Table):
+            return _table(block)
+        return _lines(block) if isinstance(block, Lines) else _styled(block, colour)
+
+    return "\n".join(map(text, blocks))
+
+
+def _styled(block: Styled, colour: bool) -> str:
+    return "".join(f"{_styled_line(pieces, colour)}\n" for pieces in block.lines)
+
+
+def _styled_line(pieces: Sequence[tuple[str, str]], colour: bool) -> str:
+    if not colour:
+        return "".join(printable(text) for _, text in pieces).rstrip()
+    return "".join(
+        f"\x1b[{_COLOURS[style]}m{printable(text)}\x1b[0m" if style in _COLOURS else printable(text)
+        for style, text in pieces
+    )
 
 
 def _lines(block: Lines) -> str:
@@ -136,15 +182,18 @@ class Writer:
     def __init__(self, output: Format = "text", stream: TextIO | None = None) -> None:
         self.output: Format = output
         self._stream = stream if stream is not None else sys.stdout
+        self._colour = _wants_colour(self._stream)
 
     def result(self, result: Result, *, compact: bool = False) -> None:
         """Write one result; its note goes to standard error."""
-        if self.output == "json":
+        if (result.output or self.output) == "json":
             if result.data is None:
                 return
-            self.write(json.dumps(_plain(result.data), indent=None if compact else 2, ensure_ascii=False) + "\n")
+            items = result.data if result.lines else [result.data]
+            indent = None if compact else 2
+            self.write("".join(json.dumps(_plain(item), indent=indent, ensure_ascii=False) + "\n" for item in items))
         else:
-            self.write(render(result.blocks))
+            self.write(render(result.blocks, colour=self._colour))
         if result.note:
             narrate(result.note)
 
@@ -152,6 +201,11 @@ class Writer:
         """Write data as it is."""
         self._stream.write(text)
         self._stream.flush()
+
+
+def _wants_colour(stream: TextIO) -> bool:
+    """Whether *stream* is a terminal that shows colours, and nobody has said that they are unwanted."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def _plain(value: Any) -> Any:

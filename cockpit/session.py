@@ -56,6 +56,16 @@ class Session:
         return self._fleet if self._fleet is not None else load_fleet(self.state_dir)
 
     @property
+    def fleet_if_any(self) -> Fleet | None:
+        """All contexts; ``None`` where there are none and nobody named a directory with some.
+
+        :raises ConfigError: the file cannot be used, or the directory that was named has none.
+        """
+        if self._fleet is None and self._state_dir is None and not (self.state_dir / "contexts.yaml").exists():
+            return None
+        return self.fleet
+
+    @property
     def context(self) -> Context:
         """The chosen context; :raises ConfigError: there is none of that name."""
         return self.fleet.context(self._context_name)

@@ -61,6 +61,7 @@ class Command:
     :param examples: command lines without the program's name.
     :param run: gives one result.
     :param stream: hands over results as they come, until it is stopped.
+    :param ends: the stream ends by itself, so it can be run where its results are shown at once.
     :param local: starts processes, reads files; returns the exit code.
     """
 
@@ -72,6 +73,7 @@ class Command:
     examples: tuple[str, ...] = ()
     run: Run | None = None
     stream: Stream | None = None
+    ends: bool = False
     local: Local | None = None
 
     @property

@@ -8,7 +8,7 @@ from cockpit.commands.base import Command, Parameter, Values
 from cockpit.output import ExitCode, Lines, Result, Writer
 from cockpit.session import Session
 
-__all__ = ("COMMANDS",)
+__all__ = ("COMMANDS", "versions")
 
 
 async def _guide(session: Session, values: Values) -> Result:
@@ -26,15 +26,25 @@ def _run(session: Session, values: Values, writer: Writer) -> int:
     return run_script(Path(values["file"]), session, writer)
 
 
-def _version(session: Session, values: Values, writer: Writer) -> int:
+def versions() -> dict[str, str]:
+    """The versions of this distribution and of what it stands on."""
+    import platform
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
 
-    try:
-        number = installed("multi-provider-dnssec")
-    except PackageNotFoundError:
-        number = "unknown"
-    writer.result(Result({"version": number}, [Lines([f"mpcockpit {number}"])]))
+    found = {}
+    for name, package in (("version", "multi-provider-dnssec"), ("dnspython", "dnspython")):
+        try:
+            found[name] = installed(package)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return {"version": found["version"], "python": platform.python_version(), "dnspython": found["dnspython"]}
+
+
+def _version(session: Session, values: Values, writer: Writer) -> int:
+    found = versions()
+    text = f"mpcockpit {found['version']} (Python {found['python']}, dnspython {found['dnspython']})"
+    writer.result(Result(found, [Lines([text])]))
     return ExitCode.DONE
 
 
@@ -59,5 +69,10 @@ COMMANDS = (
         examples=("run morning-check.mp",),
         local=_run,
     ),
-    Command(("version",), "Show the version of the program", local=_version),
+    Command(
+        ("version",),
+        "Show the versions of the program, of Python and of the DNS library",
+        details="'mpcockpit --version' does the same.",
+        local=_version,
+    ),
 )

@@ -17,6 +17,7 @@ _ORDER = (
     "quick-start",
     "cockpit",
     "commands",
+    "query",
     "architecture",
     "configuration",
     "wire-format",

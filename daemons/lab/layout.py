@@ -192,6 +192,7 @@ class Layout:
         lab = {
             "zone": self.zone,
             "resolver": {"address": self.resolver, "port": self.port},
+            "root": {"address": self.root, "port": self.port},
             "trust_anchor_file": str(self.trust_anchor_file),
             "contexts": contexts,
         }

@@ -24,13 +24,15 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from cockpit.contexts import load_fleet
 from cockpit.script import read_script
-from mpcore import query
-from mpcore.errors import ConfigError, ExchangeError, RecordError, RemoteError
+from mpcore.errors import ConfigError, ExchangeError, RemoteError
 from mpcore.net.framing import MessageStream
 from mpcore.net.messages import question_end
 from mpcore.net.network import Address
 from mpcore.net.resolver import Resolver, Security
 from mpcore.net.tls import TlsStream, pin_of, server_context
+from mpcore.query.keyfiles import parse_tsig_keys
+from mpcore.query.update import parse_update
+from mpcore.query.words import QueryError, parse_line, parse_server
 from mpcore.sim.scenario import scenario_from_text
 from tests.fuzz.engine import Target
 from tests.unit.certificates import Certificate, make_certificate
@@ -334,15 +336,18 @@ def _script(octets: bytes) -> None:
 def _words(octets: bytes) -> None:
     """The first octet says which."""
     text = octets[1:].decode("utf-8", "surrogateescape")
-    match octets[0] % 3 if octets else 0:
+    match octets[0] % 4 if octets else 0:
         case 0:
-            host, port = query.parse_server(text)
-            assert 0 < port < 65536
-            assert host
+            server = parse_server(text)
+            assert server.port is None or 0 < server.port < 65536
+            assert server.host
         case 1:
-            query.parse_tsig_key(text)
+            assert parse_tsig_keys(text, "key")
+        case 2:
+            assert all(str(question) for question in parse_line(text.split(" ")).questions)
         case _:
-            query.reverse_name(text)
+            for update in parse_update(text.splitlines(), zone="example."):
+                update.message.to_wire(max_size=65535)
 
 
 _CONTEXTS = b"""contexts:
@@ -426,9 +431,12 @@ def wire_targets(yaml: tuple[bytes, ...], dns_tokens: tuple[bytes, ...]) -> tupl
                 "\0@[2001:db8::1]:853",
                 "\x00192.0.2.1",
                 "\1hmac-sha256:key.:c2VjcmV0",
-                "\x02192.0.2.1",
+                '\1key "a." { algorithm hmac-sha256; secret "c2VjcmV0"; };',
+                "\1key:\n- id: a.\n  algorithm: hmac-sha256\n  secret: c2VjcmV0\n",
+                "\x02192.0.2.1 www.example. AAAA MX IXFR=7 CH TYPE65285 @127.0.0.1:53 +dnssec +bufsize=1232 +notcp",
+                '\3prereq nxdomain a.example.\nadd a.example. 300 IN A 192.0.2.1\ndel b.example. TXT "x"\nsend\n',
             ),
-            allowed=(query.QueryError, RecordError),
+            allowed=(QueryError, ConfigError),
             tokens=(b":", b"[", b"]", b"@", b"%eth0"),
         ),
     )
