@@ -157,6 +157,12 @@ class NameServer(ABC):
                 raise AssertionError(f"{self.program} did not start:\n{log_text}")
             time.sleep(0.02)
 
+    @property
+    def pid(self) -> int:
+        """The process id while the server runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def _answers(self) -> bool:
         """Whether all zones of which it is the primary are served, and anything is answered at all."""
         for zone in self.zones or (Zone("."),):
