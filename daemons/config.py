@@ -475,6 +475,9 @@ def _further_checks(settings: NodeSettings, document: _Document) -> Iterator[tup
 
 
 def _agent_checks(settings: AgentSettings) -> Iterator[tuple[str, _Location]]:
+    for index, zone in enumerate(settings.zones):
+        for key in sorted({"serial_policy", "journal_octets", "journal_changes"} & zone.model_fields_set):
+            yield "belongs to combiner and signer: an agent publishes no zone", ("zones", index, key)
     ports = {endpoint.port for endpoint in settings.publish}
     if len(ports) > 1:
         yield f"all addresses must have one port, not {', '.join(map(str, sorted(ports)))}", ("publish",)

@@ -36,6 +36,7 @@ __all__ = (
     "UnknownTypeError",
     "UpdateError",
     "ZoneError",
+    "ZoneRefusedError",
 )
 
 
@@ -197,3 +198,7 @@ class UpdateError(RemoteError):
     def __init__(self, message: str, *, rcode: int = 1) -> None:
         self.rcode = rcode
         super().__init__(message)
+
+
+class ZoneRefusedError(RemoteError):
+    """A version of a zone that came from a primary is not taken; the one in service stays."""

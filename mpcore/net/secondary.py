@@ -9,7 +9,12 @@ start                               transfer at once; on failure again after 0.2
 NOTIFY from a primary               that primary is asked at once, the others if it has nothing newer
 NOTIFY while one is at work         one more refresh when it is done, however many came
 REFRESH has passed                  all primaries are asked for their serial, the last good one first
-newer serial (RFC 1982)             IXFR, or AXFR where that cannot be; the version is given to ``on_version``
+newer serial (RFC 1982)             IXFR, or AXFR where that cannot be; the version is given to the hooks and then to
+                                    ``on_version``
+refused by a before-refresh hook    the version in service stays; the zone is confirmed, and the refused version is not
+                                    fetched again until its serial changes
+restored from a former run          in service until EXPIRE has passed since its last confirmation; transferred anew
+                                    only if a primary has a newer serial
 IXFR refused or of no use           AXFR at once, and no IXFR from that primary for an hour
 connection lost during IXFR         AXFR at the next attempt
 same serial                         the zone is confirmed: REFRESH and EXPIRE start anew
@@ -35,8 +40,9 @@ import anyio
 import anyio.abc
 
 from mpcore.actions import RandomSource
-from mpcore.errors import ConfigError, ExchangeError, MpError, RemoteError, TransferError
+from mpcore.errors import ConfigError, ExchangeError, MpError, RemoteError, TransferError, ZoneRefusedError
 from mpcore.net.clock import Clock
+from mpcore.net.hooks import Hooks, Refresh
 from mpcore.net.keyring import Keyring, find_key
 from mpcore.net.network import Address, Network
 from mpcore.net.remote import Remote
@@ -73,8 +79,10 @@ class SecondaryZone:
     :param primaries: at least one, in order of preference.
     :param keyring: TSIG keys by name.
     :param clock: for TSIG, and for :attr:`refreshed_at`.
-    :param on_version: awaited with each new version.  Timers and NOTIFY wait for it; if it raises an
-        :class:`~mpcore.errors.MpError`, the version counts as not received and is fetched again later.
+    :param on_version: awaited with each new version that the hooks let pass.  Timers and NOTIFY wait for it; if it
+        raises an :class:`~mpcore.errors.MpError`, the version counts as not received and is fetched again later.
+    :param hooks: who else takes part, see :mod:`mpcore.net.hooks`; ``None``: nobody.
+    :param on_confirmed: called when a primary has confirmed the zone or given a newer version, which has been taken.
     :param on_state: called after each change of :attr:`state` or :attr:`error`.
     :param min_refresh: lower bound of REFRESH and RETRY, seconds.
     :param max_refresh: upper bound of both.
@@ -97,6 +105,8 @@ class SecondaryZone:
         clock: Clock,
         on_version: Callable[[ZoneVersion], Awaitable[None]],
         on_state: Callable[[SecondaryZone], None] | None = None,
+        on_confirmed: Callable[[SecondaryZone], None] | None = None,
+        hooks: Hooks | None = None,
         min_refresh: float = 60.0,
         max_refresh: float = 28800.0,
         random: RandomSource | None = None,
@@ -115,6 +125,9 @@ class SecondaryZone:
         self.error: str | None = None  #: why the last refresh failed; ``None`` if it did not
         self.refreshed_at: float | None = None  #: Unix time of the last confirmation by a primary
         self.primary: str | None = None  #: ``address:port`` of the primary that confirmed last
+        self.refused: str | None = None  #: why the newest version received is not the one in service
+        self._taken = initial
+        self._on_confirmed, self._hooks = on_confirmed, hooks
         self._network, self._primaries, self._keyring = network, tuple(primaries), keyring
         self._clock, self._on_version, self._on_state = clock, on_version, on_state
         self._min, self._max = min_refresh, max(min_refresh, max_refresh)
@@ -139,6 +152,19 @@ class SecondaryZone:
         self._wake: anyio.Event | None = None
         self._asked = False
         self._hosts = {_normal(primary.address): primary for primary in reversed(self._primaries)}
+
+    def restore(self, version: ZoneVersion, refreshed_at: float) -> bool:
+        """Go on from a former run, before :meth:`run`.
+
+        :param version: the one in service then, as received.
+        :param refreshed_at: Unix time when a primary confirmed it last.
+        :return: whether it may be served: EXPIRE has not passed since.
+        """
+        self.version = self._taken = version
+        self.refreshed_at = min(refreshed_at, self._clock.now())
+        expired = self.refreshed_at + self._timers(version)[2] <= self._clock.now()
+        self.state = ZoneState.EXPIRED if expired else ZoneState.READY
+        return not expired
 
     @property
     def serial(self) -> int | None:
@@ -177,7 +203,11 @@ class SecondaryZone:
         """Keep the zone up to date until cancelled."""
         task_status.started()
         start = anyio.current_time()
-        expires = None if self.version is None else start + self._timers(self.version)[2]
+        expires = None
+        if self.version is not None:
+            expires = start + self._timers(self.version)[2]
+            if self.refreshed_at is not None:
+                expires -= self._clock.now() - self.refreshed_at
         while True:
             self._asked = False
             confirmed = await self._refresh()
@@ -231,7 +261,7 @@ class SecondaryZone:
             try:
                 version = await self._fetch(primary, forced)
                 if version is not None:
-                    await self._on_version(version)
+                    await self._take(version)
             except (RemoteError, ConfigError) as error:
                 faults.append(error)
                 continue
@@ -242,12 +272,13 @@ class SecondaryZone:
             self.refreshed_at = self._clock.now()
             confirmed = True
             if version is not None:
-                self.version = version
                 _log.info("%s: serial %d transferred from %s", self._name, version.serial, self.primary)
                 break
         if confirmed:
             self._failures = 0
             self._set(ZoneState.READY, None)
+            if self._on_confirmed is not None:
+                self._on_confirmed(self)
         else:
             self._failures += 1
             self._forced = self._forced or forced
@@ -260,6 +291,24 @@ class SecondaryZone:
                 state = ZoneState.ERROR if unusable else ZoneState.LOADING
             self._set(state, error_text)
         return confirmed
+
+    async def _take(self, received: ZoneVersion) -> None:
+        """Let the hooks see a version, put it into service, and tell what has changed."""
+        old, version = self._taken, received
+        if self._hooks is not None:
+            try:
+                version = await self._hooks.refreshing(Refresh(self.origin, old, received))
+            except ZoneRefusedError as error:
+                # It stays the base of further changes: what mends it then comes as a change.
+                self.version, self.refused = received, str(error)
+                _log.error("%s: serial %d is not taken: %s", self._name, received.serial, error)
+                if self._on_state is not None:
+                    self._on_state(self)
+                return
+        await self._on_version(version)
+        self.version, self._taken, self.refused = received, version, None
+        if self._hooks is not None:
+            await self._hooks.refreshed(Refresh(self.origin, old, version))
 
     async def _fetch(self, primary: Remote, forced: bool) -> ZoneVersion | None:
         """A version newer than ours, or ``None`` if ours is what the primary has."""

@@ -19,7 +19,8 @@ nobody                                         REFUSED
 =============================================  ====================================================
 
 The answer to a request with a verified TSIG is signed here, message by message; handlers neither sign nor verify.
-A handler that raises makes SERVFAIL and one log entry for each place it raised at; nothing stops the server.
+A handler that raises or takes too long makes SERVFAIL and one log entry, with the name asked for and the handler's, for
+each place it raised at; nothing stops the server.
 
 On TCP, messages are pipelined up to a bound and answered in any order (RFC 7766, section 6.2.1).  A connection is
 closed when a message takes longer than the idle limit to arrive, so a slow writer holds it no longer than an idle one,
@@ -39,7 +40,7 @@ from typing import TypeAlias
 import anyio
 import anyio.abc
 
-from mpcore.errors import ExchangeError, TsigError
+from mpcore.errors import ExchangeError, RecordError, TsigError
 from mpcore.net import udp_asyncio
 from mpcore.net.clock import Clock, SystemClock
 from mpcore.net.cookies import ServerCookies
@@ -64,6 +65,8 @@ from mpcore.net.network import Address, InternetNetwork, Listener, Network, UDPS
 from mpcore.net.ratelimit import RateLimiter, source_key
 from mpcore.net.rrl import ResponseLimiter
 from mpcore.net.tls import TlsEndpoint, TlsStream, fingerprint_of, listen_tls
+from mpcore.zone import owners
+from mpcore.zone.rrset import type_text
 from mpcore.zone.tsig import TsigKey, TsigStream, error_response, sign_message, verify_message
 
 __all__ = ("Answer", "DnsServer", "Handler", "QueryHandler", "Request", "ServerLimits", "reply")
@@ -112,6 +115,20 @@ class ServerLimits:
     burst_per_source: float = 2000.0
     responses_per_second: float = 500.0  #: over UDP, of one meaning to one network except loopback; 0 sets no limit
     udp_payload: int = 1232  #: octets of the largest UDP answer, if the client takes as much
+
+
+@dataclass(frozen=True, slots=True)
+class _Registered:
+    handler: Handler
+    name: str
+    timeout: float
+
+
+def _name(owner: bytes) -> str:
+    try:
+        return owners.to_text(owner)
+    except RecordError:
+        return owner.hex()
 
 
 def reply(request: Request, rcode: int, *, authoritative: bool = False) -> bytes:
@@ -190,7 +207,7 @@ class DnsServer:
         self._keyring, self._clock = keyring, clock or SystemClock()
         self._network, self._endpoints, self._limits = network, tuple(endpoints), limits
         self._tls = tuple(tls)
-        self._handlers: dict[tuple[int, int | None], Handler] = {}
+        self._handlers: dict[tuple[int, int | None], _Registered] = {}
         self._special: set[int] = set()
         self._fast: QueryHandler | None = None
         self._rates = RateLimiter(limits.rate_per_source, limits.burst_per_source)
@@ -210,18 +227,30 @@ class DnsServer:
         ``refused connections``, ``signature failures``, ``limited`` (answers not sent, see :mod:`mpcore.net.gate`)."""
         return MappingProxyType(self._counters)
 
-    def register(self, handler: Handler, opcode: int, qtype: int | None = None) -> None:
+    def register(
+        self,
+        handler: Handler,
+        opcode: int,
+        qtype: int | None = None,
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
         """Answer messages of *opcode* and *qtype* with *handler*; the most specific registration wins.
 
         :param opcode: 0 (QUERY), 4 (NOTIFY) or 5 (UPDATE).
         :param qtype: type in the question; ``None`` for all that have no handler of their own.
+        :param name: for the log.
+        :param timeout: seconds for the (first) message of the answer, at most those of the limits; ``None``: those.
         :raises ValueError: there is one already, or no such opcode can arrive.
         """
         if opcode not in (QUERY, NOTIFY, UPDATE):
             raise ValueError(f"opcode {opcode} is not dispatched")
         if (opcode, qtype) in self._handlers:
             raise ValueError(f"opcode {opcode}, type {qtype} has a handler")
-        self._handlers[opcode, qtype] = handler
+        limit = self._limits.answer_timeout
+        what = name or f"of opcode {opcode}, type {'any' if qtype is None else type_text(qtype)}"
+        self._handlers[opcode, qtype] = _Registered(handler, what, limit if timeout is None else min(timeout, limit))
         if opcode == QUERY and qtype is not None:
             self._special.add(qtype)
 
@@ -371,20 +400,24 @@ class DnsServer:
         place = (type(error), trace and trace.tb_frame.f_code.co_filename, trace and trace.tb_lineno)
         if place not in self._logged and len(self._logged) < 1000:
             self._logged.add(place)
-            _log.error("%s failed and will be logged once: %s", what, error, exc_info=error)
+            reason = "it took too long" if isinstance(error, TimeoutError) else error
+            _log.error("%s failed and will be logged once: %s", what, reason, exc_info=error)
 
     async def _ask(self, request: Request) -> Answer:
         """What the handlers answer; SERVFAIL for one that raises or takes too long."""
-        what = f"the handler of opcode {request.opcode}, type {request.qtype}"
+        what = "the query handler"
         try:
-            with anyio.fail_after(self._limits.answer_timeout):
-                handler = self._handlers.get((request.opcode, request.qtype))
-                if handler is None and request.opcode == QUERY and self._fast is not None:
-                    answer = self._fast(request.octets, request.source, request.over_tcp)
-                    if answer is not None:
-                        return answer
-                handler = handler or self._handlers.get((request.opcode, None))
-                return reply(request, REFUSED) if handler is None else await handler(request)
+            registered = self._handlers.get((request.opcode, request.qtype))
+            if registered is None and request.opcode == QUERY and self._fast is not None:
+                answer = self._fast(request.octets, request.source, request.over_tcp)
+                if answer is not None:
+                    return answer
+            registered = registered or self._handlers.get((request.opcode, None))
+            if registered is None:
+                return reply(request, REFUSED)
+            what = f"{_name(request.qname)}: handler {registered.name}"
+            with anyio.fail_after(registered.timeout):
+                return await registered.handler(request)
         except Exception as error:
             self._failed(what, error)
             return reply(request, SERVFAIL)

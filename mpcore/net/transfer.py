@@ -411,14 +411,14 @@ class TransferServer:
         reserve = 0 if request.key is None else TSIG_RESERVE
         if deltas is None:
             return self._stream(request, version, axfr_messages(version, request.octets, reserve=reserve))
-        return self._stream(request, version, ixfr_messages(deltas, request.octets, reserve=reserve))
+        return self._stream(request, version, ixfr_messages(deltas, request.octets, reserve=reserve), serial)
 
     async def _changes(
         self, journal: Journal | None, serial: int | None, version: ZoneVersion
     ) -> Sequence[Delta] | None:
         """What leads from *serial* to *version*; ``None``: send the whole zone."""
-        deltas = None if journal is None or serial is None else journal.since(serial)
-        if not deltas or deltas[-1].new_serial != version.serial:
+        deltas = None if journal is None or serial is None else journal.since(serial, version.serial)
+        if not deltas:
             return None
         total = sum(delta.record_count for delta in deltas)
         if self._condense and len(deltas) > 1:
@@ -427,7 +427,9 @@ class TransferServer:
             total = deltas[0].record_count
         return deltas if total < version.record_count else None
 
-    async def _stream(self, request: Request, version: ZoneVersion, messages: Iterator[bytes]) -> AsyncIterator[bytes]:
+    async def _stream(
+        self, request: Request, version: ZoneVersion, messages: Iterator[bytes], since: int | None = None
+    ) -> AsyncIterator[bytes]:
         source = source_key(request.source[0])
         self._running[source] += 1
         octets = 0
@@ -440,7 +442,10 @@ class TransferServer:
             if not self._running[source]:
                 del self._running[source]
         name = owners.to_text(request.qname)
-        _log.info("%s: serial %d transferred to %s, %d octets", name, version.serial, request.source[0], octets)
+        what = "whole" if since is None else f"as changes since {since}"
+        _log.info(
+            "%s: serial %d transferred to %s %s, %d octets", name, version.serial, request.source[0], what, octets
+        )
 
 
 async def settle(journal: Journal, run: Run) -> None:

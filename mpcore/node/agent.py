@@ -20,14 +20,15 @@ import anyio
 from mpcore.actions import Action, Send
 from mpcore.control.models import Peer as PeerModel
 from mpcore.control.models import Role
-from mpcore.errors import DeliveryError, MpError, ZoneError
+from mpcore.errors import DeliveryError, MpError, ZoneError, ZoneRefusedError
 from mpcore.group.actions import Broadcast, LeaderChanged, Leadership
 from mpcore.group.ballot import Ballot
 from mpcore.group.election import Election
 from mpcore.group.gossip import GossipTable
 from mpcore.group.groups import ProviderGroup, provider_groups
 from mpcore.names import ZoneName
-from mpcore.net.messages import NOTIFY, QUERY, SOA
+from mpcore.net.hooks import Refresh
+from mpcore.net.messages import SOA
 from mpcore.net.notify import Notifier, NotifyReceiver
 from mpcore.net.resolver import Resolver, load_trust_anchors
 from mpcore.net.secondary import SecondaryZone
@@ -73,13 +74,14 @@ from mpcore.wire.messages import (
 from mpcore.wire.seal import PublicKey
 from mpcore.zone import owners
 from mpcore.zone.roles import ZoneRoles
-from mpcore.zone.version import ZoneVersion
+from mpcore.zone.version import Difference, ZoneVersion
 
 __all__ = ("AgentNode",)
 
 logger = logging.getLogger(__name__)
 
 _SDE = "sde"
+_DNSKEY = 48
 _EVALUATE = "evaluate"
 _DISCOVERY_LIMIT = 30.0  #: seconds for all look-ups of one discovery
 _LEGACY_MAY = (Hello, Beat, Ping)
@@ -134,8 +136,11 @@ class AgentNode(AgentOrders):
             local_host=host,
         )
         transfers = TransferServer(self.served, {origin: self.identity_zone.acl}, run=runtime.run_blocking)
-        self.server.register(transfers.handle, QUERY, AXFR)
-        self.server.register(transfers.handle, QUERY, IXFR)
+        self.hooks.on_query(AXFR, "transfers", transfers.handle)
+        self.hooks.on_query(IXFR, "transfers", transfers.handle)
+        self.hooks.before_refresh("roles", self._check_roles)
+        self.hooks.first_load("keys", self._first_keys)
+        self.hooks.changed_rrsets("keys", self._keys_of_zone_changed, apex=True, types={_DNSKEY})
         for zone_origin, zone in self.zone_settings.items():
             self.secondaries[zone_origin] = SecondaryZone(
                 runtime.network,
@@ -148,10 +153,11 @@ class AgentNode(AgentOrders):
                 max_refresh=settings.max_refresh,
                 on_version=partial(self._zone_arrived, zone_origin),
                 on_state=lambda secondary: self.changed("zone", owners.to_text(secondary.origin)),
+                hooks=self.hooks,
                 local_host=host,
                 run=runtime.run_blocking,
             )
-        self.server.register(NotifyReceiver(self.secondaries).handle, NOTIFY, SOA)
+        self.hooks.on_notify(SOA, "refreshes", NotifyReceiver(self.secondaries).handle)
         self._inventories: dict[str, list[KeyInventoryEntry]] = {}
         self._ballots: set[tuple[str, Ballot]] = set()  #: on their way, by recipient
         self.relocations = Relocations()
@@ -267,16 +273,32 @@ class AgentNode(AgentOrders):
 
     # ------------------------------------------------------------------ zones
 
+    async def _check_roles(self, refresh: Refresh) -> None:
+        """A mistake in HSYNC3 must not change who may do what: the roles in force stay."""
+        name = owners.to_text(refresh.origin)
+        try:
+            ZoneRoles.from_version(refresh.new)
+        except ZoneError as error:
+            self.zone_errors[refresh.origin] = str(error)
+            self.warn(f"zone {name}", f"{name}: {error}")
+            raise ZoneRefusedError(str(error)) from None
+        self.zone_errors.pop(refresh.origin, None)
+
+    async def _first_keys(self, version: ZoneVersion) -> None:
+        if version.get(version.origin, _DNSKEY) is not None:
+            self._ask_keys(version.origin)
+
+    async def _keys_of_zone_changed(self, origin: bytes, changes: Sequence[Difference]) -> None:
+        self._ask_keys(origin)
+
+    def _ask_keys(self, origin: bytes) -> None:
+        """The DNSKEY RRset of a zone is another: our signer says which keys in it are its own."""
+        signer, name = self.agent_settings.signer.identity, owners.to_text(origin)
+        self.spawn(self.send_once, Send(signer, self.rfi(signer, name, "KEYSTATE"), self.new_distribution_id()))
+
     async def _zone_arrived(self, origin: bytes, version: ZoneVersion) -> None:
         name = owners.to_text(origin)
-        try:
-            roles = ZoneRoles.from_version(version)
-        except ZoneError as error:
-            self.zone_errors[origin] = str(error)
-            self.warn(f"zone {name}", f"{name}: {error}")
-            self.changed("zone", name)
-            return
-        self.zone_errors.pop(origin, None)
+        roles = ZoneRoles.from_version(version)
         listed = roles is not None and roles.provider_of(self.identity) is not None
         if roles is None:
             self.warn(f"zone {name}", f"{name} has no HSYNC3 and HSYNCPARAM records: there is nobody to agree with")
@@ -284,11 +306,6 @@ class AgentNode(AgentOrders):
             self.warn(f"zone {name}", f"{name}: {self.identity} is not listed in its HSYNC3 records")
         else:
             self.warn(f"zone {name}", None)
-        keys = version.get(origin, 48)
-        if keys != self._dnskeys.get(origin):
-            self._dnskeys[origin] = keys
-            signer = self.agent_settings.signer.identity
-            self.spawn(self.send_once, Send(signer, self.rfi(signer, name, "KEYSTATE"), self.new_distribution_id()))
         if origin not in self.roles or roles != self.roles[origin]:
             now = self.clock.now()
             await self.perform(_SDE, self.sde.set_roles(name, roles if listed else None, now))

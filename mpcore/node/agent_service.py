@@ -40,7 +40,7 @@ from mpcore.peer.machine import Peer
 from mpcore.sde.engine import SynchronisedData
 from mpcore.zone import owners
 from mpcore.zone.roles import ZoneRoles
-from mpcore.zone.rrset import RRset, canonical_rdata, parse_record
+from mpcore.zone.rrset import canonical_rdata, parse_record
 
 __all__ = ("AgentService",)
 
@@ -65,7 +65,6 @@ class AgentService(Node):
         self.zone_errors: dict[bytes, str] = {}
         self.key_states: dict[str, dict[str, str]] = {}
         self._ready_peers: set[str] = set()
-        self._dnskeys: dict[bytes, RRset | None] = {}
         self._told_edits: set[str] = set()
         self._told_keys: set[str] = set()
         self._terms: dict[str, int] = {}

@@ -75,8 +75,8 @@ from mpcore.errors import (
     StoreFullError,
 )
 from mpcore.net.cookies import ServerCookies
+from mpcore.net.hooks import Hooks
 from mpcore.net.keyring import Keyring, load_keyring
-from mpcore.net.messages import NOTIFY, QUERY
 from mpcore.net.server import DnsServer
 from mpcore.node.chunks import ChunkStore
 from mpcore.node.directory import Contact, Directory
@@ -215,8 +215,9 @@ class Node(ABC):
             cookies=ServerCookies([runtime.random.getrandbits(128).to_bytes(16, "big")]),
         )
         self._responder = Responder(self.served)
-        self.server.register(self.inbound.handle, NOTIFY, CHUNK_TYPE)
-        self.server.register(self.chunks.handle, QUERY, CHUNK_TYPE)
+        self.hooks = Hooks(self.server)  #: where the role takes part in what happens to zones and messages
+        self.hooks.on_notify(CHUNK_TYPE, "peer messages", self.inbound.handle)
+        self.hooks.on_query(CHUNK_TYPE, "payloads", self.chunks.handle)
         self.server.register_query(self._responder_answer)
         self.queue = delivery.DeliveryQueue()
         self.started_at = runtime.clock.now()
@@ -377,7 +378,7 @@ class Node(ABC):
         while True:
             now = self.clock.now()
             with suppress(StoreFullError):
-                await self._write(partial(purge_seen, now=now))
+                await self.write(partial(purge_seen, now=now))
             await anyio.sleep(_PURGE_INTERVAL)
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> None:
@@ -443,7 +444,7 @@ class Node(ABC):
                     if receipt is not None:
                         remember_answer(connection, receipt.key, receipt.answer, receipt.now)
 
-                await self._write(commit)
+                await self.write(commit)
             for turn in mine.earlier:
                 await turn.over.wait()
             if any(turn.undone for turn in mine.earlier):
@@ -504,11 +505,16 @@ class Node(ABC):
                 ordered.append((machine, action))
         return ordered
 
-    async def _write(self, function: Callable[[sqlite3.Connection], Any]) -> None:
+    async def write(self, function: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Commit what *function* changes; returns what it returns.
+
+        :raises StoreFullError: nothing was kept.
+        :raises StoreError: the database failed, and the node stops.
+        """
         self._submitted += 1
         self._writing += 1
         try:
-            await self.database.write(function)
+            result = await self.database.write(function)
         except StoreFullError:
             self._stale = True
             self._full_until = self.clock.now() + _LOOK_AGAIN
@@ -523,6 +529,7 @@ class Node(ABC):
             self._writing -= 1
         self._full_until = None
         self.warn("disk", None)
+        return result
 
     async def _go_back(self) -> None:
         """Something could not be stored: let the machines forget it, and go on when there may be room again."""

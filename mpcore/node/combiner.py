@@ -25,6 +25,7 @@ from mpcore.node.base import Receipt
 from mpcore.node.configured import configured_view
 from mpcore.node.hosting import HostingNode
 from mpcore.node.inbound import Incoming
+from mpcore.node.keeping import Kept, Staged
 from mpcore.node.runtime import Runtime
 from mpcore.node.settings import CombinerSettings
 from mpcore.sde.records import read_record
@@ -36,12 +37,12 @@ from mpcore.store.combiner import (
     put_contributions,
 )
 from mpcore.store.database import Database
-from mpcore.store.serials import load_serials, put_serial
+from mpcore.store.serials import load_serials
 from mpcore.wire.messages import Acknowledgement, Beat, Edits, Ping, Rfi, StatusUpdate, Update, rfc3339
 from mpcore.zone.roles import ZoneRoles
 from mpcore.zone.rrset import type_text
 from mpcore.zone.serial import next_serial
-from mpcore.zone.version import ZoneVersion
+from mpcore.zone.version import ZoneVersion, diff
 
 __all__ = ("CombinerNode",)
 
@@ -68,7 +69,7 @@ class CombinerNode(HostingNode):
     ROLE = Role.COMBINER
 
     def __init__(self, settings: CombinerSettings, runtime: Runtime) -> None:
-        super().__init__(settings, settings.zones, runtime)
+        super().__init__(settings, runtime)
         self.policy = CombinerPolicy(
             settings.identity, tuple(agent.identity for agent in settings.agents), settings.protected_namespaces
         )
@@ -102,22 +103,43 @@ class CombinerNode(HostingNode):
 
     async def incoming(self, origin: bytes, version: ZoneVersion, roles: ZoneRoles | None) -> None:
         async with self._locks[origin]:
-            name = self.zone_settings[origin].name
             rebuilt = rebuild(version, self._kept[origin], roles, self.policy)
-            serial = self._next_serial(name, version)
-            now = self.clock.now()
-            await self.perform("zone", [], write=lambda connection: put_serial(connection, name, serial, now))
+            staged, outgoing = self._stage(origin, version, rebuilt, version.serial)
+            await self.perform("zone", [], write=staged.write, committed=staged.commit)
             self._owner_versions[origin], self.roles[origin] = version, roles
-            self._serve(origin, rebuilt, serial)
+            self._serve(origin, rebuilt, outgoing)
 
-    def _next_serial(self, name: str, version: ZoneVersion) -> int:
-        return next_serial(self._serials.get(name), "persist", self.clock.now(), inbound=version.serial)
+    async def resume_zone(self, origin: bytes, kept: Kept, roles: ZoneRoles | None) -> None:
+        version, outgoing = kept.incoming, kept.outgoing
+        async with self._locks[origin]:
+            rebuilt = rebuild(version, self._kept[origin], roles, self.policy)
+            self._owner_versions[origin], self.roles[origin] = version, roles
+            if outgoing is not None and outgoing.serial == self._serials.get(self.zone_settings[origin].name):
+                again = rebuilt.version.with_serial(outgoing.serial)
+                if again.is_near(outgoing) and not diff(again, outgoing):
+                    self._rebuilt[origin] = rebuilt
+                    self.serve(outgoing)
+                    return
+            # The configuration is another now, or the last change had not been written completely.
+            staged, outgoing = self._stage(origin, version, rebuilt, None)
+            await self.perform("zone", [], write=staged.write, committed=staged.commit)
+            self._serve(origin, rebuilt, outgoing)
 
-    def _serve(self, origin: bytes, rebuilt: Rebuilt, serial: int) -> None:
+    def _next_serial(self, origin: bytes, inbound: int | None) -> int:
+        previous = self._serials.get(self.zone_settings[origin].name)
+        return next_serial(previous, self.serial_policy(origin), self.clock.now(), inbound=inbound)
+
+    def _stage(
+        self, origin: bytes, version: ZoneVersion, rebuilt: Rebuilt, inbound: int | None
+    ) -> tuple[Staged, ZoneVersion]:
+        outgoing = rebuilt.version.with_serial(self._next_serial(origin, inbound))
+        return self.stage(origin, version, outgoing, outgoing.serial, "merged"), outgoing
+
+    def _serve(self, origin: bytes, rebuilt: Rebuilt, outgoing: ZoneVersion) -> None:
         name = self.zone_settings[origin].name
-        self._serials[name] = serial
+        self._serials[name] = outgoing.serial
         self._rebuilt[origin] = rebuilt
-        self.publish(rebuilt.version.with_serial(serial))
+        self.publish(outgoing)
         self.changed("contributions", name)
 
     async def bump(self, origin: bytes) -> None:
@@ -126,10 +148,9 @@ class CombinerNode(HostingNode):
             name = self.zone_settings[origin].name
             if rebuilt is None:
                 raise NotReadyError(f"{name} is not loaded yet")
-            now = self.clock.now()
-            serial = next_serial(self._serials.get(name), "persist", now)
-            await self.perform("zone", [], write=lambda connection: put_serial(connection, name, serial, now))
-            self._serve(origin, rebuilt, serial)
+            staged, outgoing = self._stage(origin, self._owner_versions[origin], rebuilt, None)
+            await self.perform("zone", [], write=staged.write, committed=staged.commit)
+            self._serve(origin, rebuilt, outgoing)
 
     def identities(self) -> Sequence[str]:
         return self.policy.agents
@@ -184,13 +205,15 @@ class CombinerNode(HostingNode):
                 incoming.now,
             )
             name = self.zone_settings[origin].name
-            old = self.served.get(origin)
+            old = self.newest(origin)
             rebuilt = (
                 rebuild(version, result.contributions, roles, self.policy) if result.stored or result.dropped else None
             )
-            serial = self._next_serial(name, version) if rebuilt is not None and result.published else None
+            staged = outgoing = None
+            if rebuilt is not None and result.published:
+                staged, outgoing = self._stage(origin, version, rebuilt, version.serial)
             actions: list[Action] = [Send(incoming.sender, result.confirm, incoming.distribution_id, durable=True)]
-            if rebuilt is not None and serial is not None:
+            if rebuilt is not None and outgoing is not None:
                 actions += [
                     Send(incoming.sender, notice, self.new_distribution_id(), durable=True)
                     for notice in status_updates(old, rebuilt.version, self.policy, incoming.sender, incoming.now)
@@ -199,13 +222,14 @@ class CombinerNode(HostingNode):
             def write(connection: sqlite3.Connection) -> None:
                 delete_contributions(connection, (_row(name, origin, item) for item in result.dropped))
                 put_contributions(connection, (_row(name, origin, item) for item in result.stored))
-                if serial is not None:
-                    put_serial(connection, name, serial, incoming.now)
+                if staged is not None:
+                    staged.write(connection)
 
             def serve() -> None:
                 self._kept[origin] = result.contributions
-                if rebuilt is not None and serial is not None:
-                    self._serve(origin, rebuilt, serial)
+                if rebuilt is not None and staged is not None and outgoing is not None:
+                    staged.commit()
+                    self._serve(origin, rebuilt, outgoing)
                 elif rebuilt is not None:
                     self._rebuilt[origin] = rebuilt
                     self.changed("contributions", name)

@@ -1,13 +1,21 @@
-"""Zones that come in by transfer and go out by transfer, worked on in between: what combiner and signer share."""
+"""Zones that come in by transfer and go out by transfer, worked on in between: what combiner and signer share.
+
+A version from the primary passes the hooks (:mod:`mpcore.net.hooks`), is worked on by the role (:meth:`incoming`),
+staged with its serial (:mod:`mpcore.node.keeping`), and served when both are durable.  At the start the versions of the
+former run are served until a primary has newer ones, or they expire.
+"""
 
 from __future__ import annotations
 
 import logging
+import sqlite3
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
+
+import anyio
 
 from mpcore.control.models import (
     ServedRecord,
@@ -17,23 +25,37 @@ from mpcore.control.models import (
     ZoneActionResult,
     ZoneRecords,
 )
-from mpcore.errors import ConflictError, NotFoundError, NotReadyError, StoreError, ZoneError
+from mpcore.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    NotReadyError,
+    StoreError,
+    StoreFullError,
+    ZoneError,
+    ZoneRefusedError,
+)
 from mpcore.names import ZoneName
 from mpcore.net.acl import Acl
-from mpcore.net.messages import NOTIFY, QUERY, SOA
+from mpcore.net.hooks import Hooks, Refresh
+from mpcore.net.messages import SOA
 from mpcore.net.network import Address
 from mpcore.net.notify import Notifiable, Notifier, NotifyReceiver
 from mpcore.net.remote import Remote
 from mpcore.net.secondary import SecondaryZone, ZoneState
 from mpcore.net.transfer import TransferServer, settle
 from mpcore.node.base import Node
+from mpcore.node.keeping import Kept, KeptZone, Staged, forget, load_kept
 from mpcore.node.runtime import Runtime
-from mpcore.node.settings import NodeSettings, ZoneSettings
+from mpcore.node.settings import CombinerSettings, NodeSettings, SignerSettings, ZoneSettings
+from mpcore.store.serials import put_serial
+from mpcore.store.zones import load_copies, load_refreshes, put_refresh
 from mpcore.zone import owners
 from mpcore.zone.journal import Journal
 from mpcore.zone.masterfile import write_master_file
 from mpcore.zone.roles import ZoneRoles
 from mpcore.zone.rrset import record_text, type_text
+from mpcore.zone.serial import SerialPolicy
 from mpcore.zone.version import ZoneVersion
 
 __all__ = ("HostingNode", "source_host", "zone_view")
@@ -120,12 +142,16 @@ class _Listener:
 class HostingNode(Node):
     """A node with customer zones: secondaries in, notifications and transfers out."""
 
-    def __init__(self, settings: NodeSettings, zones: Sequence[ZoneSettings], runtime: Runtime) -> None:
+    def __init__(self, settings: CombinerSettings | SignerSettings, runtime: Runtime) -> None:
         super().__init__(settings, runtime)
-        self.zone_settings: dict[bytes, ZoneSettings] = {ZoneName(zone.name).owner: zone for zone in zones}
+        self._policy_of_all = settings.serial_policy
+        self.zone_settings: dict[bytes, ZoneSettings] = {ZoneName(zone.name).owner: zone for zone in settings.zones}
         self.secondaries: dict[bytes, SecondaryZone] = {}
         self.roles: dict[bytes, ZoneRoles | None] = {}
         self.zone_errors: dict[bytes, str] = {}
+        self.hooks.before_refresh("roles", self._check_roles)
+        self.hooks.after_refresh("ready", self._taken)
+        self.hooks.first_load("events", self._loaded_first)
         self._frozen: dict[bytes, ZoneVersion | None] = {}  #: by origin, what is held back
         self._targets: dict[bytes, Sequence[Remote]] = {
             origin: zone.secondaries for origin, zone in self.zone_settings.items()
@@ -140,18 +166,47 @@ class HostingNode(Node):
             random=runtime.random,
             local_host=host,
         )
-        self.journals: dict[bytes, Journal] = {origin: Journal() for origin in self.zone_settings}
+        self.kept: dict[bytes, KeptZone] = {
+            origin: self._keep(origin, zone) for origin, zone in self.zone_settings.items()
+        }
+        self.journals: dict[bytes, Journal] = {origin: kept.journal for origin, kept in self.kept.items()}
+        self.refreshes: dict[tuple[str, str], float] = {}  #: zone and source -> last confirmation of the former run
         transfers = TransferServer(self.served, self._acls, run=runtime.run_blocking, journals=self.journals)
-        self.server.register(transfers.handle, QUERY, AXFR)
-        self.server.register(transfers.handle, QUERY, IXFR)
-        self.server.register(NotifyReceiver(_Listeners(self)).handle, NOTIFY, SOA)
+        self.hooks.on_query(AXFR, "transfers", transfers.handle)
+        self.hooks.on_query(IXFR, "transfers", transfers.handle)
+        self.hooks.on_notify(SOA, "refreshes", NotifyReceiver(_Listeners(self)).handle)
         for origin, zone in self.zone_settings.items():
-            self.secondaries[origin] = self.make_secondary(origin, zone.primaries, partial(self._arrived, origin))
+            self.secondaries[origin] = self.make_secondary(
+                origin, zone.primaries, partial(self._arrived, origin), hooks=self.hooks
+            )
+
+    def _keep(self, origin: bytes, zone: ZoneSettings) -> KeptZone:
+        return KeptZone(
+            origin,
+            write=self.write,
+            run=self.runtime.run_blocking,
+            spawn=self.spawn,
+            max_octets=zone.journal_octets,
+            max_changes=zone.journal_changes,
+        )
+
+    def serial_policy(self, origin: bytes) -> SerialPolicy:
+        """How serials of a zone advance."""
+        return self.zone_settings[origin].serial_policy or self._policy_of_all
 
     def make_secondary(
-        self, origin: bytes, primaries: Sequence[Remote], on_version: Callable[[ZoneVersion], Awaitable[None]]
+        self,
+        origin: bytes,
+        primaries: Sequence[Remote],
+        on_version: Callable[[ZoneVersion], Awaitable[None]],
+        *,
+        source: str = "primary",
+        hooks: Hooks | None = None,
     ) -> SecondaryZone:
-        """A secondary of *origin* that calls *on_version* with each new version."""
+        """A secondary of *origin* that calls *on_version* with each new version.
+
+        :param source: what it is called in the database.
+        """
         return SecondaryZone(
             self.runtime.network,
             origin,
@@ -163,30 +218,92 @@ class HostingNode(Node):
             max_refresh=self.settings.max_refresh,
             on_version=on_version,
             on_state=self._state_changed,
+            on_confirmed=partial(self._confirmed, source),
+            hooks=hooks,
             local_host=source_host(self.settings),
             run=self.runtime.run_blocking,
         )
 
     async def start(self) -> None:
         await self.tasks.start(self.notifier.run)
+        await self._restore()
         for secondary in self.secondaries.values():
             self.tasks.start_soon(secondary.run)
 
-    async def _arrived(self, origin: bytes, version: ZoneVersion) -> None:
-        """A new version came from the primary."""
-        name = owners.to_text(origin)
-        try:
-            roles = ZoneRoles.from_version(version)
-        except ZoneError as error:
-            # The version in service stays: a mistake in HSYNC3 must not change who may do what.
-            self.zone_errors[origin] = str(error)
-            self.warn(f"zone {name}", f"{name}: {error}")
+    async def _restore(self) -> None:
+        """Serve what a former run has left, where it may still be served."""
+        copies, self.refreshes = await self.database.read(
+            lambda connection: (load_copies(connection), load_refreshes(connection))
+        )
+        for origin, kept in self.kept.items():
+            name = owners.to_text(origin)
+            if name not in copies:
+                continue
+            try:
+                found = await self.database.read(partial(load_kept, origin=origin, state=copies[name]))
+                roles = ZoneRoles.from_version(found.incoming)
+            except ZoneError as error:
+                logger.warning("%s: what is kept of it is thrown away, it is transferred whole: %s", name, error)
+                kept.discard()
+                continue
+            kept.restore(found)
+            self.hooks.restored(origin)
+            if not self.restore_secondary(self.secondaries[origin], found.incoming):
+                continue
+            try:
+                await self.resume_zone(origin, found, roles)
+            except (StoreFullError, ZoneError, NotReadyError, ConfigError) as error:
+                logger.warning("%s: what is kept of it cannot be served, it is transferred whole: %s", name, error)
+                self.secondaries[origin].refresh_now(force=True)
             self.changed("zone", name)
-            return
-        self.zone_errors.pop(origin, None)
+        for name in copies.keys() - {owners.to_text(origin) for origin in self.kept}:
+            self.spawn(self._forget_copy, name)
+        self.look_whether_ready()
+
+    async def _forget_copy(self, zone: str) -> None:
+        """Remove what is kept of a zone that is not ours any more, a few rows at a time."""
+        while await self.write(partial(forget, zone=zone)):
+            await anyio.lowlevel.checkpoint()
+
+    def restore_secondary(self, secondary: SecondaryZone, version: ZoneVersion, source: str = "primary") -> bool:
+        """Let a secondary go on from *version*; whether that may still be served."""
+        refreshed_at = self.refreshes.get((owners.to_text(secondary.origin), source))
+        alive = refreshed_at is not None and secondary.restore(version, refreshed_at)
+        self._state_changed(secondary)
+        return alive
+
+    def _confirmed(self, source: str, secondary: SecondaryZone) -> None:
+        self.spawn(self._note_refresh, source, owners.to_text(secondary.origin), secondary.refreshed_at)
+
+    async def _note_refresh(self, source: str, zone: str, refreshed_at: float) -> None:
+        await self.write(lambda connection: put_refresh(connection, zone, source, refreshed_at))
+
+    async def _check_roles(self, refresh: Refresh) -> None:
+        """A mistake in HSYNC3 must not change who may do what: the version in service stays."""
+        name = owners.to_text(refresh.origin)
+        try:
+            ZoneRoles.from_version(refresh.new)
+        except ZoneError as error:
+            self.zone_errors[refresh.origin] = str(error)
+            self.warn(f"zone {name}", f"{name}: {error}")
+            raise ZoneRefusedError(str(error)) from None
+        self.zone_errors.pop(refresh.origin, None)
         self.warn(f"zone {name}", None)
-        await self.incoming(origin, version, roles)
-        self.changed("zone", name)
+
+    async def _arrived(self, origin: bytes, version: ZoneVersion) -> None:
+        """A new version came from the primary, and its roles can be read."""
+        await self.incoming(origin, version, ZoneRoles.from_version(version))
+
+    async def _taken(self, refresh: Refresh) -> None:
+        self.changed("zone", owners.to_text(refresh.origin))
+        self.look_whether_ready()
+
+    async def _loaded_first(self, version: ZoneVersion) -> None:
+        name = owners.to_text(version.origin)
+        self.log_event("info", f"{name} is loaded, serial {version.serial} of its primary", name)
+
+    def look_whether_ready(self) -> None:
+        """We are ready when every zone is served."""
         if all(zone in self.served for zone in self.zone_settings):
             self.mark_ready()
 
@@ -205,11 +322,38 @@ class HostingNode(Node):
         return [self.secondaries[origin]]
 
     @abstractmethod
+    async def resume_zone(self, origin: bytes, kept: Kept, roles: ZoneRoles | None) -> None:
+        """Go on from what a former run has left of a zone: serve the version published then, or make another."""
+
+    @abstractmethod
     async def incoming(self, origin: bytes, version: ZoneVersion, roles: ZoneRoles | None) -> None:
         """Work on a new version from the primary and publish the result."""
 
+    def stage(
+        self, origin: bytes, incoming: ZoneVersion, outgoing: ZoneVersion | None, serial: int | None, made: str
+    ) -> Staged:
+        """Prepare to store what is going to be published, see :class:`~mpcore.node.keeping.KeptZone`.
+
+        :param incoming: the version from the primary that it is made of, as it came.
+        :param serial: to be stored with it; ``None``: there is no new one.
+        :param made: how *outgoing* was made.
+        """
+        kept = self.kept[origin]
+        staged = kept.stage(incoming, outgoing, made)
+        name, now = owners.to_text(origin), self.clock.now()
+        came = kept.incoming is not incoming
+
+        def write(connection: sqlite3.Connection) -> None:
+            if serial is not None:
+                put_serial(connection, name, serial, now)
+            if came:
+                put_refresh(connection, name, "primary", now)
+            staged.write(connection)
+
+        return Staged(write, staged.commit)
+
     def publish(self, version: ZoneVersion) -> None:
-        """Serve *version* from now on and tell the secondaries; its serial is durable already.
+        """Serve *version* from now on and tell the secondaries; it is durable with its serial, and committed.
 
         A version of a frozen zone is held back until the zone is thawed.
         """
@@ -217,10 +361,13 @@ class HostingNode(Node):
             self._frozen[version.origin] = version
             self.changed("zone", owners.to_text(version.origin))
             return
+        self.serve(version)
+
+    def serve(self, version: ZoneVersion) -> None:
+        """:meth:`publish` for a version that is no change, but what a former run or a thawed zone has left."""
         journal = self.journals[version.origin]
-        journal.record(self.served.get(version.origin), version)
         if journal.unsettled():  # now, so that the old version need not be kept for the client that asks for it
-            self.tasks.start_soon(settle, journal, self.runtime.run_blocking)
+            self.spawn(settle, journal, self.runtime.run_blocking)
         self.served[version.origin] = version
         self.notifier.notify(version)
         self.changed("zone", owners.to_text(version.origin))
@@ -322,7 +469,7 @@ class HostingNode(Node):
         self.changed("zone", name)
         if held is None:
             return "thawed; nothing was held back"
-        self.publish(held)
+        self.serve(held)
         return f"thawed; serial {held.serial} was held back"
 
     def identities(self) -> Sequence[str]:

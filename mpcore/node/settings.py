@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mpcore.names import Identity, Label, ZoneName
+from mpcore.zone.serial import SerialPolicy
 
 __all__ = (
     "AgentSettings",
@@ -125,6 +126,10 @@ class ZoneSettings(_Settings):
     name: _Zone
     primaries: tuple[Primary, ...] = Field(min_length=1)
     secondaries: tuple[Secondary, ...] = ()
+    serial_policy: SerialPolicy | None = None  #: of a combiner or signer; ``None``: that of the daemon
+    #: octets of changes kept for incremental transfers to secondaries, over restarts too; 0 keeps none
+    journal_octets: int = Field(default=16 << 20, ge=0, le=1 << 30)
+    journal_changes: int = Field(default=1000, ge=1, le=100_000)  #: most changes kept for them
 
 
 class UpstreamSigner(Primary):
@@ -211,6 +216,7 @@ class CombinerSettings(NodeSettings):
     role: Literal["combiner"] = "combiner"
     agents: tuple[ConfiguredPeer, ...] = Field(min_length=1)
     zones: tuple[ZoneSettings, ...] = ()
+    serial_policy: SerialPolicy = "persist"  #: how serials advance, see :data:`mpcore.zone.serial.SerialPolicy`
     protected_namespaces: tuple[str, ...] = ()  #: remote agents may not contribute NS targets below these names
 
 
@@ -220,6 +226,7 @@ class SignerSettings(NodeSettings):
     role: Literal["signer"] = "signer"
     agents: tuple[ConfiguredPeer, ...] = Field(min_length=1)
     zones: tuple[ZoneSettings, ...] = ()
+    serial_policy: SerialPolicy = "persist"  #: how serials advance, see :data:`mpcore.zone.serial.SerialPolicy`
     upstream_signers: tuple[UpstreamSigner, ...] = ()
     algorithm: Literal["ECDSAP256SHA256", "ED25519", "RSASHA256"] = "ECDSAP256SHA256"
     signature_lifetime: float = Field(default=14 * 86400, ge=3600, le=365 * 86400)

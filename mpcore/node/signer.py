@@ -26,13 +26,14 @@ from mpcore.node.base import Receipt
 from mpcore.node.configured import configured_view
 from mpcore.node.hosting import HostingNode
 from mpcore.node.inbound import Incoming
+from mpcore.node.keeping import Kept
 from mpcore.node.runtime import Runtime
 from mpcore.node.settings import SignerSettings
-from mpcore.signer.keys import KeyState, algorithm_number, generate_signing_key
+from mpcore.signer.keys import KeyState, SigningKey, algorithm_number, generate_signing_key
 from mpcore.signer.plan import STORE_KIND, KeyMachine, KeysChanged, SignalIgnored
 from mpcore.signer.signing import SigningPolicy, ZoneSigner
 from mpcore.store.database import Database
-from mpcore.store.serials import load_serials, put_serial
+from mpcore.store.serials import load_serials
 from mpcore.store.signer import load_keys, open_signer_database, put_key
 from mpcore.store.state import apply_stores
 from mpcore.wire.messages import Acknowledgement, Beat, Ping, Rfi, StatusUpdate, rfc3339
@@ -48,6 +49,7 @@ logger = logging.getLogger(__name__)
 
 _RESIGN = "resign"
 _RESIGN_AGAIN = 60.0  #: seconds until a signing that failed is tried again
+_SIGNED, _PASSED, _UPSTREAM = "signed", "passed", "upstream "  #: how a version that is kept was made
 _SLICE = 0.005  #: seconds that signing may keep the event loop
 _DERIVED = frozenset({46, 47, 48, 59, 60})  #: RRSIG, NSEC, DNSKEY, CDS, CDNSKEY: made by the signer
 
@@ -59,7 +61,9 @@ class _SignedZone:
         self.keys = keys
         self.signer = ZoneSigner(origin, policy)
         self.lock = anyio.Lock()
-        self.unsigned: ZoneVersion | None = None
+        self.received: ZoneVersion | None = None  #: from the combiner, as it came
+        self.unsigned: ZoneVersion | None = None  #: the same, under another serial where the operator wanted one
+        self.made = ""  #: how the version published last was made
         self.upstream: SecondaryZone | None = None
         self.upstream_label: str | None = None
         self.upstream_scope: anyio.CancelScope | None = None
@@ -71,7 +75,7 @@ class SignerNode(HostingNode):
     ROLE = Role.SIGNER
 
     def __init__(self, settings: SignerSettings, runtime: Runtime) -> None:
-        super().__init__(settings, settings.zones, runtime)
+        super().__init__(settings, runtime)
         self._upstreams = {upstream.label: upstream for upstream in settings.upstream_signers}
         self._agents = {agent.identity: agent for agent in settings.agents}
         for agent in settings.agents:
@@ -122,17 +126,25 @@ class SignerNode(HostingNode):
         await super().reload()
         for origin, zone in self._zones.items():
             if zone.unsigned is not None:
-                actions = self._zone_loaded(origin, zone.unsigned, self.roles.get(origin))
+                actions = await self._zone_loaded(origin, zone.unsigned, self.roles.get(origin))
                 self.restored.append((owners.to_text(origin), actions))
 
-    def _zone_loaded(self, origin: bytes, version: ZoneVersion, roles: ZoneRoles | None) -> list[Action]:
-        """Tell the keys which version of the zone there is, and by its roles who signs it."""
+    async def _zone_loaded(self, origin: bytes, version: ZoneVersion, roles: ZoneRoles | None) -> list[Action]:
+        """Tell the keys which version of the zone there is, and by its roles who signs it.
+
+        Keys that it needs are made in a worker: RSA takes hundreds of milliseconds.
+        """
         own = self._own_identity(roles)
-        return self._zones[origin].keys.zone_loaded(
+        keys, signs = self._zones[origin].keys, self._signs(roles, own)
+        made: list[SigningKey] = []
+        for ksk in keys.wanted(sign=signs):
+            made.append(await self.runtime.run_blocking(keys.make, ksk, version, self.clock.now(), tuple(made)))
+        return keys.zone_loaded(
             version,
-            sign=self._signs(roles, own),
+            sign=signs,
             shared=roles is not None and own is not None and bool(roles.other_signers(own)),
             now=self.clock.now(),
+            made=made,
         )
 
     @staticmethod
@@ -155,17 +167,43 @@ class SignerNode(HostingNode):
         self.roles[origin] = roles
         self._follow_upstream(origin, roles, own, wanted=roles is not None and roles.signed and not signs)
         async with zone.lock:
-            zone.unsigned = version
-            actions = self._zone_loaded(origin, version, roles)
+            zone.received = zone.unsigned = version
+            actions = await self._zone_loaded(origin, version, roles)
+            # The zone is signed below in any case; what is left to do about the keys is to store and tell them.
+            await self.perform(name, actions)
             if signs:
-                # The zone is signed below in any case; what is left to do about the keys is to store and tell them.
-                await self.perform(name, actions)
                 await self._sign(origin)
-            else:
-                await self.perform(name, actions)
-                if roles is None or not roles.signed:
-                    await self._publish(version, version.serial)
+            elif roles is None or not roles.signed:
+                await self._publish(version, version.serial)
+            else:  # what is served is the upstream's
+                staged = self.stage(origin, version, self.kept[origin].outgoing, None, zone.made)
+                await self.perform(name, [], write=staged.write, committed=staged.commit)
         self.changed("keys", name)
+
+    async def resume_zone(self, origin: bytes, kept: Kept, roles: ZoneRoles | None) -> None:
+        zone, name = self._zones[origin], owners.to_text(origin)
+        own = self._own_identity(roles)
+        signs = self._signs(roles, own)
+        self.roles[origin] = roles
+        # Only what was published last under the serial stored may be served again.
+        last = kept.outgoing if kept.outgoing is not None and kept.outgoing.serial == self._serials.get(name) else None
+        zone.made = kept.made
+        async with zone.lock:
+            zone.received = zone.unsigned = kept.incoming
+            actions = await self._zone_loaded(origin, kept.incoming, roles)
+            await self.perform(name, actions)
+            if signs:
+                if last is not None and kept.made == _SIGNED:
+                    await self.runtime.run_blocking(zone.signer.resume, kept.incoming, last)
+                    self.serve(last)
+                await self._sign(origin)
+            elif roles is None or not roles.signed:
+                if last is not None and kept.made == _PASSED:
+                    self.serve(last)
+                else:
+                    await self._publish(kept.incoming, None)
+        wanted = roles is not None and roles.signed and not signs
+        self._follow_upstream(origin, roles, own, wanted=wanted, last=last)
 
     def _own_identity(self, roles: ZoneRoles | None) -> str | None:
         if roles is None:
@@ -190,12 +228,19 @@ class SignerNode(HostingNode):
                 await self._publish(zone.unsigned, None)
 
     async def _publish(self, version: ZoneVersion, inbound: int | None) -> None:
-        name = owners.to_text(version.origin)
-        now = self.clock.now()
-        serial = next_serial(self._serials.get(name), "persist", now, inbound=inbound)
-        await self.perform(name, [], write=lambda connection: put_serial(connection, name, serial, now))
-        self._serials[name] = serial
-        self.publish(version if version.serial == serial else version.with_serial(serial))
+        """Pass the zone through under a serial of our own."""
+        origin, name = version.origin, owners.to_text(version.origin)
+        serial = next_serial(self._serials.get(name), self.serial_policy(origin), self.clock.now(), inbound=inbound)
+        await self._keep_and_publish(origin, version.with_serial(serial), _PASSED)
+
+    async def _keep_and_publish(self, origin: bytes, version: ZoneVersion, made: str) -> None:
+        zone, name = self._zones[origin], owners.to_text(origin)
+        assert zone.received is not None
+        staged = self.stage(origin, zone.received, version, version.serial, made)
+        await self.perform(name, [], write=staged.write, committed=staged.commit)
+        zone.made = made
+        self._serials[name] = version.serial
+        self.publish(version)
 
     async def _sign(self, origin: bytes) -> None:
         """Sign what came in last and serve it; the caller holds the zone's lock."""
@@ -204,7 +249,7 @@ class SignerNode(HostingNode):
         if zone.unsigned is None:
             raise NotReadyError(f"{name} is not loaded yet")
         now = self.clock.now()
-        serial = next_serial(self._serials.get(name), "persist", now, inbound=zone.unsigned.serial)
+        serial = next_serial(self._serials.get(name), self.serial_policy(origin), now, inbound=zone.unsigned.serial)
         zone.signer.set_keys(zone.keys.keys, zone.keys.foreign)
         steps = zone.signer.signing_steps(zone.unsigned, now, serial)
         slice_end = anyio.current_time() + _SLICE
@@ -218,9 +263,10 @@ class SignerNode(HostingNode):
                 await anyio.lowlevel.checkpoint()
                 slice_end = anyio.current_time() + _SLICE
         if self.newest(origin) is not signed:
-            await self.perform(name, [], write=lambda connection: put_serial(connection, name, serial, now))
-            self._serials[name] = serial
-            self.publish(signed)
+            await self._keep_and_publish(origin, signed, _SIGNED)
+        elif zone.received is not None and zone.received is not self.kept[origin].incoming:
+            staged = self.stage(origin, zone.received, signed, None, _SIGNED)
+            await self.perform(name, [], write=staged.write, committed=staged.commit)
         due = zone.signer.next_due()
         if due is not None:
             self.set_timer(name, _RESIGN, max(due, now + 1), partial(self._resign, origin))
@@ -238,8 +284,19 @@ class SignerNode(HostingNode):
 
     # --------------------------------------------------------------- upstream
 
-    def _follow_upstream(self, origin: bytes, roles: ZoneRoles | None, own: str | None, *, wanted: bool) -> None:
-        """Begin or end transferring a zone that others sign."""
+    def _follow_upstream(
+        self,
+        origin: bytes,
+        roles: ZoneRoles | None,
+        own: str | None,
+        *,
+        wanted: bool,
+        last: ZoneVersion | None = None,
+    ) -> None:
+        """Begin or end transferring a zone that others sign.
+
+        :param last: what a former run served.
+        """
         zone = self._zones[origin]
         name = owners.to_text(origin)
         label = None
@@ -266,7 +323,12 @@ class SignerNode(HostingNode):
             # The unsigned zone is not served any more; until the signed one is here, nothing is.
             self.withdraw(origin)
             zone.upstream_scope = anyio.CancelScope()
-            zone.upstream = self.make_secondary(origin, [self._upstreams[label]], partial(self._from_upstream, origin))
+            zone.upstream = self.make_secondary(
+                origin, [self._upstreams[label]], partial(self._from_upstream, origin), source=_UPSTREAM + label
+            )
+            same = last is not None and zone.made == _UPSTREAM + label
+            if last is not None and same and self.restore_secondary(zone.upstream, last, _UPSTREAM + label):
+                self.serve(last)
             self.tasks.start_soon(self._run_upstream, zone.upstream, zone.upstream_scope)
 
     async def _run_upstream(self, upstream: SecondaryZone, scope: anyio.CancelScope) -> None:
@@ -275,12 +337,14 @@ class SignerNode(HostingNode):
 
     async def _from_upstream(self, origin: bytes, version: ZoneVersion) -> None:
         name = owners.to_text(origin)
-        # Serials of a signed zone are its signer's: our secondaries see the same zone everywhere.
-        self._serials[name] = version.serial
-        self.publish(version)
+        zone = self._zones[origin]
+        async with zone.lock:
+            if zone.upstream_label is None:
+                return  # meanwhile we have come to sign it ourselves
+            # Serials of a signed zone are its signer's: our secondaries see the same zone everywhere.
+            await self._keep_and_publish(origin, version, _UPSTREAM + zone.upstream_label)
         self.changed("zone", name)
-        if all(zone in self.served for zone in self.zone_settings):
-            self.mark_ready()
+        self.look_whether_ready()
 
     def notifiable(self, origin: bytes) -> Sequence[SecondaryZone]:
         upstream = self._zones[origin].upstream

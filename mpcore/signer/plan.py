@@ -24,7 +24,7 @@ part.  Foreign keys are what the incoming zone says; they are not stored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -132,19 +132,41 @@ class KeyMachine:
                 key = SigningKey.from_value(value, self._passphrase)
                 self._keys[key.key_tag, key.algorithm] = key
 
-    def zone_loaded(self, version: ZoneVersion, *, sign: bool, shared: bool, now: float) -> list[Action]:
-        """A version of the zone came in: note the foreign keys, make the first own ones.
+    def wanted(self, *, sign: bool) -> tuple[bool, ...]:
+        """The keys that :meth:`zone_loaded` will make: ``True`` for a KSK, ``False`` for a ZSK."""
+        active = {key.is_ksk for key in self._keys.values() if key.state is KeyState.ACTIVE}
+        return tuple(ksk for ksk in (True, False) if sign and ksk not in active)
+
+    def make(self, ksk: bool, version: ZoneVersion, now: float, also: Iterable[SigningKey] = ()) -> SigningKey:
+        """Make an active key for :meth:`zone_loaded`; may take long and changes nothing: for a worker thread.
+
+        :param version: the zone that is about to be loaded; tags of keys in it are avoided.
+        :param also: further keys whose tags are taken.
+        """
+        taken = {tag for tag, _ in self._keys} | {key.key_tag for key in also}
+        taken |= {key_tag(rdata) for rdata in foreign_dnskeys(version, self.keys)}
+        return self._generate(
+            self.zone, self._algorithm, ksk, now, state=KeyState.ACTIVE, passphrase=self._passphrase, avoid=taken
+        )
+
+    def zone_loaded(
+        self, version: ZoneVersion, *, sign: bool, shared: bool, now: float, made: Sequence[SigningKey] = ()
+    ) -> list[Action]:
+        """A version of the zone came in: note the foreign keys, take the first own ones.
 
         :param sign: whether the zone's roles name us as a signer.
         :param shared: whether they name other signers too; if not, DNSKEY records of the incoming zone do not count.
+        :param made: the keys :meth:`wanted`, made beforehand with :meth:`make`; those that are not there are made now.
         """
         before = self._signs, self._foreign
         self._signs, self._shared = sign, sign and shared
         self._foreign = foreign_dnskeys(version, self.keys) if self._shared else ()
         actions: list[Action] = []
-        if sign:
-            active = {key.is_ksk for key in self._keys.values() if key.state is KeyState.ACTIVE}
-            actions += [self._new(ksk, KeyState.ACTIVE, now) for ksk in (True, False) if ksk not in active]
+        ready = {key.is_ksk: key for key in made}
+        actions += [
+            self._put(ready[ksk]) if ksk in ready else self._new(ksk, KeyState.ACTIVE, now)
+            for ksk in self.wanted(sign=sign)
+        ]
         if actions:
             actions.append(KeysChanged(self.zone, distribute=True))
         elif before != (self._signs, self._foreign):

@@ -1,4 +1,8 @@
-"""Database of a combiner: contributions, outgoing serials, documents (owed confirmations, queue) and messages seen."""
+"""Database of a combiner: contributions, outgoing serials, documents (owed confirmations, queue), messages seen, zones.
+
+A zone is kept as it came and as it is published, with its latest changes (:mod:`mpcore.store.zones`): after a restart
+it is served at once, under the serial that it had, and secondaries get what has changed instead of the whole zone.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from mpcore.store.database import Database, Executor, Migration
 from mpcore.store.seen import SEEN_SCHEMA
 from mpcore.store.serials import SERIALS_SCHEMA
 from mpcore.store.state import STATE_SCHEMA
+from mpcore.store.zones import ZONES_SCHEMA
 
 __all__ = (
     "APPLICATION_ID",
@@ -44,7 +49,10 @@ _CONTRIBUTIONS: Final = (
     ) STRICT, WITHOUT ROWID""",
 )
 
-MIGRATIONS: Final[tuple[Migration, ...]] = ((*STATE_SCHEMA, *SEEN_SCHEMA, *SERIALS_SCHEMA, *_CONTRIBUTIONS),)
+MIGRATIONS: Final[tuple[Migration, ...]] = (
+    (*STATE_SCHEMA, *SEEN_SCHEMA, *SERIALS_SCHEMA, *_CONTRIBUTIONS),
+    ZONES_SCHEMA,
+)
 """Schema versions, oldest first; never changed, only added to."""
 
 

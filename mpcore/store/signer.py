@@ -1,4 +1,9 @@
-"""Database of a signer: signing keys, outgoing serials, documents (rollover plans, queue) and messages seen."""
+"""Database of a signer: signing keys, outgoing serials, documents (rollover plans, queue), messages seen, zones.
+
+A zone is kept as it came and as it is published, signatures included, with its latest changes
+(:mod:`mpcore.store.zones`): after a restart it is served at once under the serial that it had and with the signatures
+that it had, and secondaries get what has changed instead of the whole zone.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,7 @@ from mpcore.store.database import Database, Executor, Migration
 from mpcore.store.seen import SEEN_SCHEMA
 from mpcore.store.serials import SERIALS_SCHEMA
 from mpcore.store.state import STATE_SCHEMA
+from mpcore.store.zones import ZONES_SCHEMA
 
 __all__ = ("APPLICATION_ID", "MIGRATIONS", "delete_key", "load_keys", "open_signer_database", "put_key")
 
@@ -33,7 +39,10 @@ _KEYS: Final = (
     "CREATE INDEX keys_by_zone ON keys (zone)",
 )
 
-MIGRATIONS: Final[tuple[Migration, ...]] = ((*STATE_SCHEMA, *SEEN_SCHEMA, *SERIALS_SCHEMA, *_KEYS),)
+MIGRATIONS: Final[tuple[Migration, ...]] = (
+    (*STATE_SCHEMA, *SEEN_SCHEMA, *SERIALS_SCHEMA, *_KEYS),
+    ZONES_SCHEMA,
+)
 """Schema versions, oldest first; never changed, only added to."""
 
 

@@ -5,12 +5,16 @@ one zone, within bounds, and finds those that lead a client from its serial to t
 
 Small differences are taken when they are recorded; the cost is that of the change.  Large ones are left *unsettled*:
 whoever has a thread to spare takes them with :meth:`Delta.between` and hands them in, see :meth:`Journal.unsettled`.
+
+A delta has a form in octets, in which it is kept over restarts (:mod:`mpcore.node.keeping`): the two SOA RRsets, the
+number of records removed (4 octets), then all records, each as owner, type, TTL, length and RDATA.
 """
 
 from __future__ import annotations
 
+import struct
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -28,6 +32,7 @@ _SOA: Final = 6
 _RRSIG: Final = 46
 _FIXED: Final = 10  # octets of a record beside owner and RDATA
 _NEAR: Final = 32  # leaves of the tree that are compared at once, a millisecond or two
+_HEAD: Final = struct.Struct("!BHIH")  # owner length, type, TTL, RDATA length
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,44 @@ class Delta:
             added += [record for record in theirs if record not in mine]
         return cls(old.soa, new.soa, tuple(removed), tuple(added))
 
+    def to_octets(self) -> bytes:
+        """The form in which it is kept; :meth:`from_octets` reads it."""
+        soas = [(b"", _SOA, soa.ttl, soa.rdatas[0]) for soa in (self.old_soa, self.new_soa)]
+        parts = [struct.pack("!I", len(self.removed))]
+        for owner, rdtype, ttl, rdata in (*soas, *self.removed, *self.added):
+            parts += (_HEAD.pack(len(owner), rdtype, ttl, len(rdata)), owner, rdata)
+        return b"".join(parts)
+
+    @classmethod
+    def from_octets(cls, octets: bytes) -> Delta:
+        """Read what :meth:`to_octets` wrote.
+
+        :raises ZoneError: it is damaged.
+        """
+        try:
+            (removed,) = struct.unpack_from("!I", octets)
+            records = list(_read(octets, 4))
+        except (struct.error, IndexError):
+            raise ZoneError("a change that was kept is damaged") from None
+        soas, records = records[:2], records[2:]
+        if len(soas) < 2 or any(rdtype != _SOA or len(rdata) < 22 for _, rdtype, _, rdata in soas):
+            raise ZoneError("a change that was kept has no SOA records")
+        if removed > len(records):
+            raise ZoneError("a change that was kept is damaged")
+        old, new = (RRset(_SOA, ttl, (rdata,)) for _, _, ttl, rdata in soas)
+        return cls(old, new, tuple(records[:removed]), tuple(records[removed:]))
+
+
+def _read(octets: bytes, offset: int) -> Iterator[Record]:
+    while offset < len(octets):
+        size, rdtype, ttl, length = _HEAD.unpack_from(octets, offset)
+        offset += _HEAD.size
+        end = offset + size + length
+        if end > len(octets):
+            raise IndexError
+        yield octets[offset : offset + size], rdtype, ttl, octets[offset + size : end]
+        offset = end
+
 
 def _records(owner: bytes, rrset: RRset | None) -> dict[Record, None]:
     if rrset is None:
@@ -126,12 +169,13 @@ def _cancel(records: Iterable[Record], opposite: dict[Record, None], same: dict[
 class Step:
     """A change that a journal holds: from one serial to the next, and its delta once that is known."""
 
-    __slots__ = ("delta", "new_serial", "old_serial", "versions")
+    __slots__ = ("delta", "new_serial", "old_serial", "position", "versions")
 
-    def __init__(self, old: ZoneVersion, new: ZoneVersion) -> None:
-        self.old_serial, self.new_serial = old.serial, new.serial
+    def __init__(self, old_serial: int, new_serial: int) -> None:
+        self.old_serial, self.new_serial = old_serial, new_serial
         self.delta: Delta | None = None
-        self.versions: tuple[ZoneVersion, ZoneVersion] | None = (old, new)
+        self.position: int | None = None  #: where it is kept over restarts, ``None``: nowhere yet
+        self.versions: tuple[ZoneVersion, ZoneVersion] | None = None
         """The two versions, until the delta is known."""
 
     def compute(self) -> Delta:
@@ -169,25 +213,47 @@ class Journal:
         """The serials from which a client can be brought up to date, oldest first."""
         return tuple(step.old_serial for step in self._steps)
 
-    def record(self, old: ZoneVersion | None, new: ZoneVersion) -> None:
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The changes kept, oldest first."""
+        return tuple(self._steps)
+
+    def restore(self, deltas: Iterable[tuple[int, Delta]]) -> None:
+        """Begin with changes kept from before: positions and deltas, oldest first, which follow each other."""
+        self._clear()
+        for position, delta in deltas:
+            step = Step(delta.old_serial, delta.new_serial)
+            step.delta, step.position = delta, position
+            self._steps.append(step)
+            self._octets += delta.octets
+        self._trim()
+
+    def record(self, old: ZoneVersion | None, new: ZoneVersion, delta: Delta | None = None) -> Step | None:
         """Note that *new* has replaced *old*.
+
+        :param delta: the difference, where it is known already.
+        :return: the change as it is kept; ``None`` if it begins a new series, or has been dropped at once.
 
         What does not continue the changes kept empties the journal: no old version, a serial that is not newer
         (RFC 1982), an old version other than the newest one known.
         """
         if old is new:
-            return
+            return None
         if old is None or not is_newer(new.serial, old.serial):
             self._clear()
-            return
+            return None
         if self._steps and self._steps[-1].new_serial != old.serial:
             self._clear()
-        step = Step(old, new)
+        step = Step(old.serial, new.serial)
+        step.versions = (old, new)
         self._steps.append(step)
         self._unsettled += 1
-        if old.is_near(new, _NEAR):
-            self.settle(step, step.compute())
+        if delta is None and old.is_near(new, _NEAR):
+            delta = step.compute()
+        if delta is not None:
+            self.settle(step, delta)
         self._trim()
+        return step if self._steps and self._steps[-1] is step else None
 
     def unsettled(self) -> tuple[Step, ...]:
         """The changes whose difference is to be taken: :meth:`Step.compute`, then :meth:`settle`.
@@ -208,10 +274,15 @@ class Journal:
             self._octets += delta.octets
             self._trim()
 
-    def since(self, serial: int) -> list[Delta] | None:
-        """The deltas that lead from *serial* to the newest version; ``None`` if they are not (all) there."""
+    def since(self, serial: int, until: int | None = None) -> list[Delta] | None:
+        """The deltas that lead from *serial* to another; ``None`` if they are not (all) there.
+
+        :param until: that other serial; ``None``: that of the newest version.
+        """
         found: list[Delta] = []
         for step in reversed(self._steps):
+            if until is not None and not found and step.new_serial != until:
+                continue  # not served yet
             if step.delta is None:
                 return None
             found.append(step.delta)

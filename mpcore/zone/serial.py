@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Literal
 
 __all__ = ("MAX_SERIAL", "SerialPolicy", "add", "compare", "is_newer", "next_serial")
@@ -9,12 +10,21 @@ __all__ = ("MAX_SERIAL", "SerialPolicy", "add", "compare", "is_newer", "next_ser
 MAX_SERIAL = 0xFFFFFFFF
 """The largest serial."""
 
-SerialPolicy = Literal["keep", "persist", "unixtime"]
+SerialPolicy = Literal["keep", "unixtime", "persist", "dateserial"]
 """How a zone's outgoing serial is chosen.
 
-``keep``: the inbound serial if it is newer than the previous one, else previous + 1.  ``persist``: the same rule; the
-caller stores the serial, so that it also holds over a restart.  ``unixtime``: the current time in seconds, or
-previous + 1 if that is not newer.
+==============  ===================================================  ==========================================
+policy          after a transfer                                     after a local change, a signing pass, a bump
+==============  ===================================================  ==========================================
+``keep``        the inbound serial, if it is newer                   previous + 1
+``unixtime``    the time in seconds, if that is newer                the same
+``persist``     the inbound serial, if it is newer than that saved   previous + 1
+``dateserial``  ``YYYYMMDD00`` of the day (UTC), if that is newer    the same
+==============  ===================================================  ==========================================
+
+What is not newer than the previous serial (RFC 1982) becomes previous + 1 with every policy: a serial never goes back,
+and after ``YYYYMMDD99`` a dateserial simply counts on.  The caller stores each serial before it is served.  With
+``keep``, too, the serial stored holds over a restart: a zone that went back would not be transferred any more.
 """
 
 _HALF = 1 << 31
@@ -53,15 +63,20 @@ def next_serial(previous: int | None, policy: SerialPolicy, now: float, *, inbou
 
     :param previous: serial last published, ``None`` if nothing was.
     :param policy: see :data:`SerialPolicy`.
-    :param now: Unix time in seconds; used by ``unixtime``, and by the others when there is neither a previous nor an
-        inbound serial.
+    :param now: Unix time in seconds; used by ``unixtime`` and ``dateserial``, and by the others when there is neither
+        a previous nor an inbound serial.
     :param inbound: serial of the version that was just loaded or transferred, ``None`` for a local change.
     :return: a serial newer than *previous* (RFC 1982).
     """
-    clock = int(now) & MAX_SERIAL
-    candidate = clock if policy == "unixtime" or inbound is None else inbound & MAX_SERIAL
+    if policy == "dateserial":
+        day = datetime.fromtimestamp(now, UTC)
+        candidate: int | None = ((day.year * 100 + day.month) * 100 + day.day) * 100 & MAX_SERIAL
+    elif policy == "unixtime":
+        candidate = int(now) & MAX_SERIAL
+    else:
+        candidate = None if inbound is None else inbound & MAX_SERIAL
     if previous is None:
+        return int(now) & MAX_SERIAL if candidate is None else candidate
+    if candidate is not None and is_newer(candidate, previous):
         return candidate
-    if policy != "unixtime" and inbound is None:
-        return add(previous, 1)
-    return candidate if is_newer(candidate, previous) else add(previous, 1)
+    return add(previous, 1)

@@ -290,3 +290,24 @@ def test_adding_makes_a_serial_newer(value: int, step: int) -> None:
     assert serial.compare(serial.add(value, step), value) == (1 if step else 0)
     assert serial.is_newer(serial.next_serial(value, "persist", 0.0, inbound=step), value)
     assert serial.is_newer(serial.next_serial(value, "unixtime", float(step)), value)
+
+
+@given(
+    st.integers(0, serial.MAX_SERIAL),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["keep", "unixtime", "persist", "dateserial"]),
+            st.floats(0, 5e9),
+            st.none() | st.integers(0, serial.MAX_SERIAL),
+        ),
+        max_size=20,
+    ),
+)
+def test_no_policy_and_no_change_of_policy_or_clock_takes_a_serial_back(
+    value: int, steps: list[tuple[serial.SerialPolicy, float, int | None]]
+) -> None:
+    for policy, now, inbound in steps:
+        following = serial.next_serial(value, policy, now, inbound=inbound)
+        assert 0 <= following <= serial.MAX_SERIAL
+        assert serial.compare(following, value) == 1
+        value = following

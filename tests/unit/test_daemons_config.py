@@ -254,6 +254,32 @@ def test_a_combiner_and_a_signer(write: Callable[..., Path]) -> None:
     assert load(path, SignerSettings).settings.algorithm == "ECDSAP256SHA256"
 
 
+def test_serial_policies_and_journals(write: Callable[..., Path]) -> None:
+    settings = load(write(COMBINER), CombinerSettings).settings
+    assert (settings.serial_policy, settings.zones[0].serial_policy) == ("persist", None)
+    zone = "    serial_policy: dateserial\n    journal_octets: 0\n    journal_changes: 3\n"
+    text = COMBINER.replace(
+        "  - {name: a.example., primaries: [{address: 127.0.0.1}]}\n",
+        f"  - name: a.example.\n    primaries: [{{address: 127.0.0.1}}]\n{zone}",
+    )
+    loaded = load(write(text + "serial_policy: unixtime\n"), SignerSettings).settings
+    assert loaded.serial_policy == "unixtime"
+    assert (loaded.zones[0].serial_policy, loaded.zones[0].journal_octets, loaded.zones[0].journal_changes) == (
+        "dateserial",
+        0,
+        3,
+    )
+    assert errors_of(write(text.replace("dateserial", "date")), CombinerSettings) == [
+        "agent.yaml:12: zones[0].serial_policy: expected 'keep', 'unixtime', 'persist' or 'dateserial', not 'date'"
+    ]
+    assert errors_of(write(text.replace("journal_octets: 0", "journal_octets: -1")), CombinerSettings) == [
+        "agent.yaml:13: zones[0].journal_octets: must be at least 0, not -1"
+    ]
+    assert errors_of(write(AGENT + "    serial_policy: keep\n")) == [
+        "agent.yaml:34: zones[0].serial_policy: belongs to combiner and signer: an agent publishes no zone"
+    ]
+
+
 def test_repetitions_are_refused(write: Callable[..., Path]) -> None:
     zone = "  - {name: A.Example, primaries: [{address: 127.0.0.1}]}\n"
     agent = "  - {identity: AGENT.alpha.example., address: 127.0.0.1, public_key_file: peer.pub}\n"

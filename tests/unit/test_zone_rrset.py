@@ -280,6 +280,12 @@ def test_serial_arithmetic_wraps() -> None:
         (7, "unixtime", None, 1000),
         (1000, "unixtime", None, 1001),
         (5000, "unixtime", 6000, 5001),
+        (None, "dateserial", 7, 1970010100),
+        (7, "dateserial", 9, 1970010100),
+        (1970010100, "dateserial", None, 1970010101),
+        (1970010199, "dateserial", None, 1970010200),
+        (1970010200, "dateserial", 1970010300, 1970010201),
+        (1970010100 + (1 << 31), "dateserial", None, 1970010101 + (1 << 31)),
     ],
 )
 def test_the_next_serial_is_newer(
@@ -288,3 +294,24 @@ def test_the_next_serial_is_newer(
     found = serial.next_serial(previous, policy, 1000.9, inbound=inbound)
     assert found == expected
     assert previous is None or serial.is_newer(found, previous)
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [(1.8e9, 2027011500), (1798761599.9, 2026123100), (1798761600, 2027010100), (1709164800.0, 2024022900)],
+)
+def test_a_dateserial_is_the_day_in_utc(now: float, expected: int) -> None:
+    assert serial.next_serial(None, "dateserial", now) == expected
+    assert serial.next_serial(expected, "dateserial", now) == expected + 1
+    assert serial.next_serial(expected + 40, "dateserial", now + 86400) > expected + 41
+
+
+def test_a_hundred_changes_of_a_day_count_on_and_the_next_day_does_not_go_back() -> None:
+    now, value = 1.8e9, None
+    seen = []
+    for _ in range(150):
+        value = serial.next_serial(value, "dateserial", now)
+        seen.append(value)
+    assert seen == list(range(2027011500, 2027011650))
+    assert serial.next_serial(value, "dateserial", now + 86400) == 2027011650
+    assert serial.next_serial(value, "dateserial", now + 2 * 86400) == 2027011700
