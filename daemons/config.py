@@ -27,6 +27,7 @@ from mpcore.node.settings import (
     CombinerSettings,
     ConfiguredPeer,
     Endpoint,
+    HttpsSettings,
     NodeSettings,
     Primary,
     Secondary,
@@ -481,11 +482,27 @@ def _agent_checks(settings: AgentSettings) -> Iterator[tuple[str, _Location]]:
     ports = {endpoint.port for endpoint in settings.publish}
     if len(ports) > 1:
         yield f"all addresses must have one port, not {', '.join(map(str, sorted(ports)))}", ("publish",)
+    if settings.https is not None:
+        yield from _https_checks(settings, settings.https)
     for index, address in enumerate(settings.resolver.root_hints):
         if not _is_address(address):
             yield f"{address!r} is not an IP address", ("resolver", "root_hints", index)
     if not settings.resolver.root_hints and not settings.resolver.forwarders:
         yield "needs root_hints or forwarders", ("resolver",)
+
+
+def _https_checks(settings: AgentSettings, https: HttpsSettings) -> Iterator[tuple[str, _Location]]:
+    ports = {endpoint.port for endpoint in https.publish}
+    if len(ports) > 1:
+        yield f"all addresses must have one port, not {', '.join(map(str, sorted(ports)))}", ("https", "publish")
+    taken = {(endpoint.address, endpoint.port) for endpoint in settings.listen}
+    for index, endpoint in enumerate(https.listen):
+        if (endpoint.address, endpoint.port) in taken:
+            yield "DNS listens there already", ("https", "listen", index)
+    if https.prefer == "dns" and not https.fall_back:
+        yield "is needed where DNS is preferred: HTTPS would never be used", ("https", "fall_back")
+    if https.key_file == settings.key_file:
+        yield "is the key for messages; a certificate needs one of its own", ("https", "key_file")
 
 
 def _is_address(text: str) -> bool:

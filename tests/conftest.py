@@ -30,6 +30,8 @@ JUDGES = {
     "nsd": "nsd",
     "unbound": "unbound",
     "ldns-verify-zone": "ldnsutils",
+    "openssl": "openssl",
+    "curl": "curl",
 }
 
 

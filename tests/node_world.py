@@ -34,7 +34,9 @@ from mpcore.names import ZoneName
 from mpcore.net.acl import Acl
 from mpcore.net.client import exchange
 from mpcore.net.clock import Clock, SystemClock
+from mpcore.net.http_links import HttpLinks, HttpTarget
 from mpcore.net.messages import NOTIFY, QUERY
+from mpcore.net.mutual_tls import MutualTls
 from mpcore.net.network import InternetNetwork, Network
 from mpcore.net.remote import RemoteServer
 from mpcore.net.server import DnsServer, Request
@@ -42,12 +44,14 @@ from mpcore.net.transfer import TransferServer
 from mpcore.node.agent import AgentNode
 from mpcore.node.base import Node
 from mpcore.node.combiner import CombinerNode
+from mpcore.node.https import certificate_key, public_octets
 from mpcore.node.runtime import Runtime
 from mpcore.node.settings import (
     AgentSettings,
     CombinerSettings,
     ConfiguredPeer,
     Endpoint,
+    HttpsSettings,
     IdentityZoneSettings,
     Primary,
     ResolverSettings,
@@ -57,7 +61,7 @@ from mpcore.node.settings import (
     ZoneSettings,
 )
 from mpcore.node.signer import SignerNode
-from mpcore.peer.identity_zone import identity_zone_records
+from mpcore.peer.identity_zone import HTTPS_PATH, identity_zone_records
 from mpcore.records import CHUNK, CHUNK_TYPE, HSYNC3, HSYNC3_TYPE, HSYNCPARAM, HSYNCPARAM_TYPE
 from mpcore.signer.keys import SigningKey, dump_pem, generate_private_key
 from mpcore.signer.signing import SigningPolicy, ZoneSigner
@@ -203,6 +207,7 @@ class World:
         self.zone_names = tuple(owners.to_text(version.origin) for version in customers) or (CUSTOMER,)
         self.block = "10.0.0" if wire is not None else f"127.{64 + os.getpid() % 128}.{next(_blocks) % 250 + 1}"
         self.port = 53 if wire is not None else 15353
+        self.https_port = 443 if wire is not None else 15443
         self.keys = dict(keys or {})
         signing = providers if signers is None else signers
         self.providers = {
@@ -318,6 +323,17 @@ class World:
             "hello_retry": 15,
         }
         return AgentSettings(**common | changes)
+
+    def https(self, label: str, **changes: Any) -> HttpsSettings:
+        """What switches the HTTPS of an agent on."""
+        identity, address = self.providers[label].identity("agent"), self.providers[label].address("agent")
+        endpoint = Endpoint(address=address, port=self.https_port)
+        common: dict[str, Any] = {
+            "listen": (endpoint,),
+            "publish": (endpoint,),
+            "key_file": self.write(f"{identity}https.jwk", write_private_key(self.key(f"https.{identity}"))),
+        }
+        return HttpsSettings(**common | changes)
 
     def address(self, server: str) -> str:
         """Address of ``root``, ``parent`` or ``owner``."""
@@ -568,6 +584,7 @@ class Stranger:
         self.network = world.network(address)
         self.clock: Clock = SystemClock(world.epoch)
         self.used: set[str] = set()  #: distribution ids
+        self.https_keys: list[PrivateKey] = []  #: of its certificate, as published; none: it announces no HTTPS
 
     async def serve(self) -> None:
         """Listen, note every message that can be opened, and serve the identity zone by which the party is found."""
@@ -580,17 +597,26 @@ class Stranger:
 
     def publish(self) -> None:
         """Sign and serve the identity zone with the present key and address."""
+        origin = ZoneName(self.identity).owner
+        self.zones[origin] = _signed(ZoneVersion.build(origin, self._records()), self.clock.now())
+
+    def _records(self) -> list[tuple[bytes, RRset]]:
         label = self.identity.split(".")[1]
-        records = identity_zone_records(
+        return identity_zone_records(
             self.identity,
             [Endpoint(address=self.address, port=self.world.port)],
             self.key.public().to_jwk(),
             None,
             [f"ns.agent-{label}.example."],
             1,
+            https=[Endpoint(address=self.address, port=self.world.https_port)] if self.https_keys else [],
+            https_keys=[public_octets(key) for key in self.https_keys],
         )
+
+    def resigned(self, changes: Sequence[tuple[bytes, int, RRset | None]]) -> ZoneVersion:
+        """The identity zone with some RRsets replaced, all of it signed."""
         origin = ZoneName(self.identity).owner
-        self.zones[origin] = _signed(ZoneVersion.build(origin, records), self.clock.now())
+        return _signed(ZoneVersion.build(origin, self._records()).update(list(changes)), self.clock.now())
 
     async def _chunk(self, request: Request) -> bytes | None:
         query = frame.decode_chunk_query(request.octets)
@@ -670,6 +696,24 @@ class Stranger:
         payload = message if isinstance(message, bytes) else message.to_json()
         octets = self.notify(payload, node.identity, distribution_id or self.new_id(), **changes)
         return self.read(await self.transmit(octets, node), node)
+
+    async def post(
+        self, data: bytes, node: Node, name: str, key: PrivateKey, expected: Callable[[bytes], bool] = lambda spki: True
+    ) -> tuple[int, bytes]:
+        """Send a sealed message to an agent by HTTPS: HTTP status and body of the answer.
+
+        :param name: what would be the QNAME.
+        :param key: of the certificate to show.
+        """
+        endpoint = node.settings.https.listen[0]  # type: ignore[attr-defined]
+        links = HttpLinks(
+            self.network, MutualTls(certificate_key(key), (self.identity,)), local_host=self.address, idle=0
+        )
+        try:
+            target = HttpTarget(endpoint.address, endpoint.port, f"https.{node.identity}")
+            return await links.post(target, f"{HTTPS_PATH}/{name}", data, expected=expected, timeout=5)
+        finally:
+            await links.aclose()
 
     def read(self, octets: bytes, node: Node) -> Sent:
         """The answer in *octets*."""

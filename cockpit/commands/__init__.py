@@ -17,6 +17,7 @@ __all__ = ("Command", "Parameter", "all_commands", "find_command")
 def all_commands() -> tuple[Command, ...]:
     """Every operation, in the order in which help lists them."""
     from cockpit.commands import (
+        certificate,
         edits,
         fleet,
         gossip,
@@ -48,6 +49,7 @@ def all_commands() -> tuple[Command, ...]:
         zone_actions,
         lookup,
         messagekeys,
+        certificate,
         watch,
         local,
         simulate,

@@ -23,6 +23,8 @@ def _lab(session: Session, values: Values, writer: Writer) -> int:
     options = ["--providers", str(values["providers"])]
     if values["signers"] is not None:
         options += ["--signers", values["signers"]]
+    if values["transport"] != "dns":
+        options += ["--transport", values["transport"]]
     if values["zone_file"] is not None:
         options += ["--zone-file", str(Path(values["zone_file"]).absolute())]
     if values["keep"]:
@@ -151,6 +153,12 @@ COMMANDS = (
         (
             Parameter("providers", "Number of providers, 2 to 8.", "number", default=3, least=2, most=8),
             Parameter("signers", "Labels of the providers that sign, with commas between; all unless given."),
+            Parameter(
+                "transport",
+                "How agents talk: by DNS, by HTTPS first, by nothing but HTTPS, or mixed: the last one has DNS only.",
+                default="dns",
+                choices=("dns", "https", "https-only", "mixed"),
+            ),
             Parameter("headless", "No screens: stay in the foreground until Ctrl-C.", "flag", default=False),
             Parameter("keep", "Keep the state directory after the end.", "flag", default=False),
             Parameter(
@@ -161,7 +169,12 @@ COMMANDS = (
         "Leaving the screens, or Ctrl-C with --headless, ends all processes and removes the state directory unless "
         "--keep is given. From another terminal, all other commands work on a running lab.",
         changes="processes on this machine and the state directory",
-        examples=("lab", "lab --providers 5 --signers alpha,bravo", "lab --headless --state-dir /tmp/lab"),
+        examples=(
+            "lab",
+            "lab --providers 5 --signers alpha,bravo",
+            "lab --transport https",
+            "lab --headless --state-dir /tmp/lab",
+        ),
         local=_lab,
     ),
     Command(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cockpit.commands.base import Command, Parameter, Values
 from cockpit.commands.common import role_parameter, role_value
-from cockpit.output import ExitCode, Lines, Result, Table, age
+from cockpit.output import ExitCode, Lines, Result, Table, age, duration
 from cockpit.session import Session
+from mpcore.errors import NotFoundError
 
-__all__ = ("COMMANDS", "round_trip")
+if TYPE_CHECKING:
+    from mpcore.control.models import PeerTransport
+
+__all__ = ("COMMANDS", "round_trip", "way_remark")
 
 
 def round_trip(seconds: float | None) -> str:
@@ -44,6 +50,53 @@ async def _list(session: Session, values: Values) -> Result:
     return Result(peers, blocks)
 
 
+async def _show(session: Session, values: Values) -> Result:
+    wanted = str(values["identity"]).lower()
+    found = [peer for peer in await session.client(role_value(values)).peers() if peer.identity == wanted]
+    if not found:
+        raise NotFoundError(f"{values['identity']} is not a peer")
+    (peer,), now = found, session.clock()
+    lines = [
+        f"{peer.identity}, {peer.kind}: {peer.state} {age(peer.since, now)}",
+        f"Address:      {peer.address or '-'}",
+        f"Zones:        {', '.join(peer.zones) or '-'}",
+        f"Heard:        {age(peer.last_heard, now)}",
+        f"Acknowledged: {age(peer.last_acknowledged, now)}, round trip {round_trip(peer.round_trip)}",
+    ]
+    lines += [f"Waits for:    {peer.waiting_for}"] if peer.waiting_for else []
+    lines += [f"Last error:   {peer.last_error}"] if peer.last_error else []
+    blocks: list[Table | Lines] = [Lines(lines)]
+    if peer.transports:
+        ways = [
+            [
+                way.name.upper(),
+                way.address or "-",
+                str(way.sent),
+                age(way.last_acknowledged, now),
+                round_trip(way.round_trip),
+                str(way.received),
+                age(way.last_heard, now),
+                way_remark(way, now),
+            ]
+            for way in peer.transports
+        ]
+        heads = ("WAY", "ADDRESS", "SENT", "ACKNOWLEDGED", "RTT", "RECEIVED", "HEARD", "REMARK")
+        blocks.append(Table(heads, ways))
+    counters = [[name, str(counter.sent), str(counter.received)] for name, counter in sorted(peer.counters.items())]
+    blocks.append(Table(("MESSAGE", "SENT", "RECEIVED"), counters, empty="(no messages)"))
+    return Result(peer, blocks)
+
+
+def way_remark(way: PeerTransport, now: float) -> str:
+    """What is to be said about one way to a peer, ``-`` if nothing."""
+    if way.unavailable:
+        return way.unavailable
+    if way.last_error is None:
+        return "-"
+    rest = "" if way.rests_until is None else f", tried last for {duration(max(0.0, way.rests_until - now))}"
+    return f"failed {way.failures}x{rest}: {way.last_error}"
+
+
 async def _ping(session: Session, values: Values) -> Result:
     answer = await session.client(role_value(values)).ping(values["identity"], values["timeout"])
     if answer.ok:
@@ -78,6 +131,18 @@ COMMANDS = (
         run=_list,
     ),
     Command(
+        ("peer", "show"),
+        "Show one peer: its health in both directions, by each way to it, and what was said",
+        (
+            Parameter("identity", "Identity of the peer, a domain name.", positional=True, required=True),
+            role_parameter("agent"),
+        ),
+        details="The table of ways is there where the agent has HTTPS: the first of them is tried first. A way that "
+        "failed is tried last for a while, and then again.",
+        examples=("peer show agent.bravo.example.",),
+        run=_show,
+    ),
+    Command(
         ("peer", "ping"),
         "Send a ping to a peer and measure the round trip",
         (
@@ -106,8 +171,8 @@ COMMANDS = (
             Parameter("timeout", "Seconds for all steps together.", "seconds", default=20.0, least=1, most=60),
         ),
         details="Looks at HSYNC3, the peer's records in DNS and their validation, our own records as others find them, "
-        "the key in use, connections, five pings, decryption, the clocks, round trips, HELLO and BEAT, what the others "
-        "report, and the queue. The exit code is 1 when a step found a fault.",
+        "the key in use, connections, five pings, decryption, the clocks, round trips, HTTPS where we have it, HELLO "
+        "and BEAT, what the others report, and the queue. The exit code is 1 when a step found a fault.",
         examples=("peer doctor agent.bravo.example.",),
         run=_doctor,
     ),

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from mpcore.control.models import (
+    Certificate,
+    CertificateRequest,
     ChangePlan,
     ChangeRequest,
     Contributions,
@@ -273,6 +275,18 @@ OPERATIONS: tuple[Operation, ...] = (
         lambda service, call: service.message_key_action(call.order(MessageKeyRequest)),
         order=MessageKeyRequest,
         words="key action",
+    ),
+    Operation(
+        "GET", "/v1/certificate", "Our certificate for HTTPS", Certificate, lambda service, _: service.certificate()
+    ),
+    Operation(
+        "POST",
+        "/v1/certificate/actions",
+        "Take a step of a roll-over of the certificate's key",
+        Certificate,
+        lambda service, call: service.certificate_action(call.order(CertificateRequest)),
+        order=CertificateRequest,
+        words="certificate action",
     ),
     Operation("GET", "/v1/groups", "The provider groups", list[Group], lambda service, _: service.groups()),
     Operation(

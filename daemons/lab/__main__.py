@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from daemons.lab.layout import (
+    TRANSPORTS,
     Layout,
     plan_layout,
     read_layout,
@@ -37,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="set a lab up and run it until SIGTERM or SIGINT")
     run.add_argument("--providers", type=int, default=3, metavar="N", help="2 to 8 (default 3)")
     run.add_argument("--signers", metavar="LIST", help="labels of those that sign, with commas between (default: all)")
+    run.add_argument("--transport", choices=TRANSPORTS, default="dns", help="how agents talk (default: dns)")
     run.add_argument("--zone-file", type=Path, metavar="FILE", help="the customer's zone (default: an example)")
     run.add_argument("--keep", action="store_true", help="keep the state directory after the end")
     run.add_argument("--die-with-parent", action="store_true", help="end when the parent process ends")
@@ -71,7 +73,9 @@ def _set_up(options: argparse.Namespace) -> Layout:
         zone = owners.to_text(read_master_file(zone_file).origin)
         block = take_block(former.block if former is not None else None)
         sockets = socket_directory(directory)
-        layout = plan_layout(directory, block.block, zone, options.providers, signers, sockets / "lab")
+        layout = plan_layout(
+            directory, block.block, zone, options.providers, signers, sockets / "lab", options.transport
+        )
         if options.zone_file is None and former is not None and _same_roles(former, layout):
             zone_file = layout.zone_file  # with the changes that the owner has made by UPDATE
         write_files(layout, zone_file)

@@ -40,11 +40,13 @@ from mpcore.zone.rrset import RRset, parse_rdata, record_text
 from mpcore.zone.version import ZoneVersion
 
 __all__ = (
+    "HTTPS_PORT",
     "OWNER_KEY",
     "PARENT",
     "PORT",
     "PROVIDERS",
     "ROLES",
+    "TRANSPORTS",
     "BlockLock",
     "Daemon",
     "Layout",
@@ -58,6 +60,8 @@ __all__ = (
 )
 
 PORT = 5300  #: of every server in the lab
+HTTPS_PORT = 5443  #: of the agents that have HTTPS
+TRANSPORTS = ("dns", "https", "https-only", "mixed")
 PROVIDERS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel")
 ROLES = ("agent", "combiner", "signer")
 PARENT = "example."
@@ -116,6 +120,8 @@ class Layout:
 
     :param block: first three octets of all addresses.
     :param zone: the customer's zone.
+    :param transport: how agents talk: ``dns``; ``https`` first; ``https-only``; ``mixed``: the last provider has DNS
+        only.
     """
 
     directory: str
@@ -125,6 +131,7 @@ class Layout:
     providers: tuple[Provider, ...]
     world: Daemon
     supervisor_socket: str
+    transport: str = "dns"
 
     def address(self, last: int) -> str:
         """The address that ends in *last*."""
@@ -215,12 +222,19 @@ def read_layout(directory: Path) -> Layout:
 
 
 def plan_layout(
-    directory: Path, block: str, zone: str, count: int, signers: Sequence[str] | None, supervisor_socket: Path
+    directory: Path,
+    block: str,
+    zone: str,
+    count: int,
+    signers: Sequence[str] | None,
+    supervisor_socket: Path,
+    transport: str = "dns",
 ) -> Layout:
     """Lay a lab out.
 
     :param count: providers, 2 to 8.
     :param signers: labels of those that sign, ``None``: all.
+    :param transport: one of :data:`TRANSPORTS`.
     :raises ConfigError: a signer that is no provider, or too many providers.
     """
     if not 2 <= count <= len(PROVIDERS):
@@ -269,6 +283,7 @@ def plan_layout(
         providers=tuple(providers),
         world=world,
         supervisor_socket=str(supervisor_socket),
+        transport=transport,
     )
 
 
@@ -397,6 +412,7 @@ def write_files(layout: Layout, zone_file: Path) -> None:
             if not (home / "key.jwk").exists():
                 _write(home / "key.jwk", write_private_key(key), 0o600)
                 _write(home / "key.pub.jwk", write_public_key(key.public()))
+        _once(layout.files(provider, "agent") / "https.jwk", write_private_key(PrivateKey.generate()))
         for kind in ("ksk", "zsk"):
             path = layout.files(provider, "agent") / f"identity.{kind}.pem"
             _once(path, dump_pem(generate_private_key(Algorithm.ECDSAP256SHA256)))
@@ -490,6 +506,16 @@ def _config(layout: Layout, provider: Provider, role: str) -> dict[str, Any]:
         ]
         return config | {"agents": [peer("agent")], "zones": [zone], "upstream_signers": upstreams}
     zone |= {"primaries": [server(provider.signer.address)]}
+    if layout.transport in ("https", "https-only") or (
+        layout.transport == "mixed" and provider.label != layout.providers[-1].label
+    ):
+        config["https"] = {
+            "listen": [{"address": daemon.address, "port": HTTPS_PORT}],
+            "publish": [{"address": daemon.address, "port": HTTPS_PORT}],
+            "key_file": "https.jwk",
+        }
+        if layout.transport == "https-only":
+            config["https"]["fall_back"] = False
     return config | {
         "publish": [{"address": daemon.address, "port": layout.port}],
         "combiner": peer("combiner"),

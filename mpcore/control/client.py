@@ -24,6 +24,8 @@ from anyio.abc import SocketStream
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mpcore.control.models import (
+    Certificate,
+    CertificateRequest,
     ChangePlan,
     ChangeRequest,
     Contributions,
@@ -195,6 +197,14 @@ class ControlClient:
     async def message_key_action(self, request: MessageKeyRequest) -> MessageKeys:
         """Take a step of a key roll-over; :raises ConflictError, NotReadyError: it is not its turn, or too early."""
         return self._parse(MessageKeys, await self._call("POST", "/v1/message-keys/actions", request))
+
+    async def certificate(self) -> Certificate:
+        """The certificate of an agent for HTTPS; :raises NotFoundError: it has none."""
+        return await self._get(Certificate, "/v1/certificate")
+
+    async def certificate_action(self, request: CertificateRequest) -> Certificate:
+        """Take a step of a roll-over of its key; :raises ConflictError, NotReadyError: not its turn, or too early."""
+        return self._parse(Certificate, await self._call("POST", "/v1/certificate/actions", request))
 
     async def groups(self) -> list[Group]:
         """The provider groups of the daemon."""

@@ -14,6 +14,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = (
+    "Certificate",
+    "CertificateAction",
+    "CertificateKey",
+    "CertificateRequest",
     "ChangePlan",
     "ChangeRequest",
     "Contribution",
@@ -35,6 +39,7 @@ __all__ = (
     "MessageKeys",
     "OutboundMessage",
     "Peer",
+    "PeerTransport",
     "PingResult",
     "Problem",
     "Purged",
@@ -107,6 +112,22 @@ class Counter(_Model):
     received: int = 0
 
 
+class PeerTransport(_Model):
+    """One way between us and a peer, since the start of the daemon."""
+
+    name: Literal["dns", "https"]
+    address: str | None = None
+    unavailable: str | None = None  #: why it is not used at all
+    sent: int = 0  #: messages of ours that were acknowledged
+    received: int = 0
+    last_acknowledged: float | None = None
+    last_heard: float | None = None
+    round_trip: float | None = None  #: seconds, of the last acknowledged message
+    failures: int = 0  #: in a row
+    last_error: str | None = None
+    rests_until: float | None = None  #: it failed; until then it is tried last
+
+
 class Peer(_Model):
     """One peer of an agent, or one configured agent of a combiner or signer."""
 
@@ -123,6 +144,7 @@ class Peer(_Model):
     last_error: str | None = None
     waiting_for: str | None = None  #: in words: who acts next, and what it waits for
     counters: dict[str, Counter] = Field(default_factory=dict)
+    transports: tuple[PeerTransport, ...] = ()  #: the ways to it, where there can be two; the first is tried first
 
 
 class PingResult(_Model):
@@ -352,7 +374,7 @@ class DistributionInfo(_Model):
     zone: str
     began_at: float
     octets: int | None = None  #: of the payload, sealed if it was sent, opened if it was received
-    mode: Literal["edns0", "query"] = "edns0"  #: whether the payload came with the message, or was fetched
+    mode: Literal["edns0", "query", "https"] = "edns0"  #: with the message, fetched by its receiver, or by HTTPS
     state: Literal["pending", "confirmed", "failed"]
     ended_at: float | None = None
     error: str | None = None
@@ -429,6 +451,42 @@ class MessageKeys(_Model):
     step: Literal["steady", "prepared", "switched"]
     since: float | None = None  #: when the step was reached
     ready_at: float | None = None  #: when the next step is safe: every peer has had time to look
+    advice: str  #: what to do next, in words
+
+
+class CertificateKey(_Model):
+    """A key of our certificate for HTTPS."""
+
+    use: Literal["current", "next"]  #: shown in connections; published beside it
+    tlsa: str  #: RDATA of its TLSA record
+
+
+class CertificateAction(StrEnum):
+    """The steps of a roll-over of the certificate's key."""
+
+    PREPARE = "prepare"  #: make the next key and publish it beside the current one
+    SWITCH = "switch"  #: show the next key, forget the current one
+    CANCEL = "cancel"  #: forget the next key
+
+
+class CertificateRequest(_Model):
+    """Body of ``POST /v1/certificate/actions``."""
+
+    action: CertificateAction
+    force: bool = False  #: although peers may still need more time
+
+
+class Certificate(_Model):
+    """The certificate that we show by HTTPS, and how far a roll-over of its key is (``GET /v1/certificate``)."""
+
+    identity: str
+    owner: str  #: of the TLSA records
+    port: int
+    keys: tuple[CertificateKey, ...]
+    step: Literal["steady", "prepared"]
+    since: float | None = None  #: when the step was reached
+    ready_at: float | None = None  #: when the next step is safe: every peer has had time to look
+    pem: str  #: the certificate
     advice: str  #: what to do next, in words
 
 

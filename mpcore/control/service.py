@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from mpcore.control.models import (
+    Certificate,
+    CertificateRequest,
     ChangePlan,
     ChangeRequest,
     Contributions,
@@ -79,6 +81,15 @@ class ControlService(Protocol):
 
     async def message_key_action(self, request: MessageKeyRequest) -> MessageKeys:
         """Take a step of a key roll-over; :raises ConflictError, NotReadyError: it is not its turn, or too early."""
+        ...
+
+    def certificate(self) -> Certificate:
+        """Our certificate for HTTPS; :raises NotFoundError: there is none."""
+        ...
+
+    async def certificate_action(self, request: CertificateRequest) -> Certificate:
+        """Take a step of a roll-over; :raises NotFoundError, ConflictError, NotReadyError: not here, not its turn, or
+        too early."""
         ...
 
     def groups(self) -> list[Group]: ...

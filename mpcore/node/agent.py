@@ -33,7 +33,8 @@ from mpcore.net.notify import Notifier, NotifyReceiver
 from mpcore.net.resolver import Resolver, load_trust_anchors
 from mpcore.net.secondary import SecondaryZone
 from mpcore.net.transfer import TransferServer
-from mpcore.node.agent_orders import KEY_ROLL, AgentOrders
+from mpcore.node.agent_https import CERTIFICATE_ROLL, AgentHttps
+from mpcore.node.agent_orders import KEY_ROLL
 from mpcore.node.base import Receipt
 from mpcore.node.directory import Contact
 from mpcore.node.hosting import AXFR, IXFR, source_host
@@ -91,7 +92,7 @@ _LOOK_AGAIN = 2.0  #: seconds between look-ups of a peer whose messages do not v
 _ASK_AGAIN = 5.0  #: seconds until combiner or signer is asked again for what it has not sent
 
 
-class AgentNode(AgentOrders):
+class AgentNode(AgentHttps):
     """See the module's text."""
 
     ROLE = Role.AGENT
@@ -126,6 +127,7 @@ class AgentNode(AgentOrders):
         self.own_keys.set(self.stored_keys.current, self.stored_keys.others)
         self.identity_zone = IdentityZone(settings, self.key.public(), runtime.clock)
         self._publish_keys()
+        self.publish_certificate()
         origin = ZoneName(self.identity).owner
         self.notifier = Notifier(
             runtime.network,
@@ -191,6 +193,7 @@ class AgentNode(AgentOrders):
         self._terms = {key: int(value.get("term", 0)) for key, value in state.get("term", {}).items()}
         self.identity_zone.restore(state)
         self.restore_key_roll(state.get(KEY_ROLL, {}))
+        self.restore_certificate(state.get(CERTIFICATE_ROLL, {}))
 
     async def reload(self) -> None:
         await super().reload()
@@ -200,6 +203,7 @@ class AgentNode(AgentOrders):
 
     async def start(self) -> None:
         await self.tasks.start(self.notifier.run)
+        await self.serve_https()
         await self.perform("identity", self.identity_zone.load(self.clock.now()))
         await self._publish_identity()
         for kind, configured in (("combiner", self.agent_settings.combiner), ("signer", self.agent_settings.signer)):
@@ -228,6 +232,9 @@ class AgentNode(AgentOrders):
         self.stored_keys = stored
         self.own_keys.set(stored.current, stored.others)
         self._publish_keys()
+        await self.publish_again()
+
+    async def publish_again(self) -> None:
         await self._resign_identity("keys", self.clock.now())
 
     async def _publish_identity(self) -> None:
@@ -434,7 +441,7 @@ class AgentNode(AgentOrders):
             return
         if action.flush:
             self.resolver.flush(action.identity)
-        plan = discovery.discovery_plan(action.identity)
+        plan = discovery.discovery_plan(action.identity, https=self.https is not None)
         try:
             with anyio.fail_after(_DISCOVERY_LIMIT):
                 contact = await self._look_up(plan)
@@ -445,7 +452,8 @@ class AgentNode(AgentOrders):
             return
         if self.machines.get(action.identity) is not peer:
             return  # it was forgotten meanwhile
-        self.directory.put(Contact(action.identity, self._addresses_of(action.identity, contact), key, other))
+        addresses = self._addresses_of(action.identity, contact)
+        self.directory.put(Contact(action.identity, addresses, key, other, contact.https))
         await self.peer_event(peer, peer.discovered(contact, self.clock.now()))
 
     def _addresses_of(self, identity: str, found: discovery.Contact) -> tuple[tuple[str, int], ...]:
@@ -901,6 +909,7 @@ class AgentNode(AgentOrders):
                     last_error=view.last_error,
                     waiting_for="; ".join(text for text in (view.waiting_for, thought) if text) or None,
                     counters=self.directory.traffic(identity).counters(),
+                    transports=self.peer_transports(identity),
                 )
             )
         return found

@@ -27,6 +27,7 @@ from mpcore.errors import ConflictError, DeliveryError, NotFoundError, NotReadyE
 from mpcore.names import ZoneName
 from mpcore.node.agent_service import AgentService
 from mpcore.node.doctor import Doctor
+from mpcore.node.https import HttpsTransport
 from mpcore.node.keyroll import OVERLAP, KeyFiles, StoredKeys
 from mpcore.node.relocation import Relocations
 from mpcore.node.runtime import Runtime
@@ -56,6 +57,7 @@ class AgentOrders(AgentService):
     key_files: KeyFiles
     stored_keys: StoredKeys
     relocations: Relocations
+    https: HttpsTransport | None
 
     def __init__(self, settings: AgentSettings, runtime: Runtime) -> None:
         super().__init__(settings, runtime)

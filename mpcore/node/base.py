@@ -33,6 +33,8 @@ import mpcore
 from mpcore.actions import Action, CancelTimer, Send, SetTimer, Store
 from mpcore.control.events import EventLog
 from mpcore.control.models import (
+    Certificate,
+    CertificateRequest,
     ChangePlan,
     ChangeRequest,
     Contributions,
@@ -269,7 +271,7 @@ class Node(ABC):
                 task_status.started()
                 await anyio.sleep_forever()
         finally:
-            await self.outbound.links.aclose()
+            await self.outbound.aclose()
             await self.database.close()
             if self._failure is not None:
                 raise self._failure
@@ -809,6 +811,14 @@ class Node(ABC):
     async def message_key_action(self, request: MessageKeyRequest) -> MessageKeys:
         """See :class:`~mpcore.control.service.ControlService`."""
         return self.message_keys()
+
+    def certificate(self) -> Certificate:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        raise NotFoundError(f"a {self.ROLE} has no HTTPS; ask the agent")
+
+    async def certificate_action(self, request: CertificateRequest) -> Certificate:
+        """See :class:`~mpcore.control.service.ControlService`."""
+        return self.certificate()
 
     async def group_action(self, key: str, request: GroupActionRequest) -> Group:
         """See :class:`~mpcore.control.service.ControlService`."""

@@ -1,10 +1,12 @@
-"""Whom the node can talk to: identity -> addresses and key."""
+"""Whom the node can talk to: identity -> addresses and key, and how that goes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
 from mpcore.control.models import Counter
+from mpcore.node.transports import Transport, TransportHealth
+from mpcore.peer.discovery import HttpsContact
 from mpcore.wire.seal import PublicKey
 
 __all__ = ("Contact", "Directory", "Traffic")
@@ -18,6 +20,7 @@ class Contact:
     addresses: tuple[tuple[str, int], ...]  #: host and port, best first
     key: PublicKey  #: we encrypt with it
     other_key: PublicKey | None = None  #: it may sign with this one as well: its next key, or its former one
+    https: HttpsContact | None = None  #: how it is reached by HTTPS, where both sides have that
 
     @property
     def keys(self) -> tuple[PublicKey, ...]:
@@ -35,6 +38,11 @@ class Traffic:
     last_acknowledged: float | None = None
     round_trip: float | None = None
     last_error: str | None = None
+    transports: dict[Transport, TransportHealth] = field(default_factory=dict)
+
+    def over(self, transport: Transport) -> TransportHealth:
+        """How one transport does, in both directions."""
+        return self.transports.setdefault(transport, TransportHealth())
 
     def counters(self) -> dict[str, Counter]:
         """The counters per message type."""

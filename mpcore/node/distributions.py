@@ -10,7 +10,7 @@ from typing import Literal
 from mpcore.control.models import DistributionInfo
 from mpcore.net.clock import Clock
 
-__all__ = ("DEFAULT_RETENTION", "RETENTION", "Distribution", "DistributionLog")
+__all__ = ("DEFAULT_RETENTION", "RETENTION", "Distribution", "DistributionLog", "Mode")
 
 RETENTION: Mapping[str, float] = {"beat": 30.0, "ping": 30.0}
 """Seconds for which messages of a type are listed, where it is not :data:`DEFAULT_RETENTION`."""
@@ -21,6 +21,8 @@ DEFAULT_RETENTION = 300.0
 _COMPLETED = 300.0  #: age of completed messages that a purge removes
 
 State = Literal["pending", "confirmed", "failed"]
+Mode = Literal["edns0", "query", "https"]
+"""How a payload goes: in the NOTIFY, fetched by its receiver, or as the body of a POST."""
 
 
 @dataclass(slots=True, eq=False)
@@ -34,7 +36,7 @@ class Distribution:
     zone: str
     began_at: float
     octets: int | None = None
-    mode: Literal["edns0", "query"] = "edns0"
+    mode: Mode = "edns0"
     state: State = "pending"
     ended_at: float | None = None
     error: str | None = None

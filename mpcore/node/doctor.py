@@ -3,7 +3,8 @@
 The steps follow the way of a message: may the two talk at all (HSYNC3), can the peer be found (URI, SVCB, JWK, every
 answer validated), can it find us, is the key the one in use, do its addresses take connections, does it answer a ping,
 can the answer be opened, do the clocks agree, how long does a round trip take, what do the last HELLO and BEAT say,
-what do the others say, and is anything held back here.  A step that cannot be looked at says so.
+what do the others say, and is anything held back here.  Where HTTPS is switched on, it is examined after the pings.
+A step that cannot be looked at says so.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from mpcore.errors import DeliveryError, MpError, RemoteError
 from mpcore.net.client import describe
 from mpcore.net.resolver_types import Answer
 from mpcore.node.directory import Contact
+from mpcore.node.doctor_https import HttpsDoctor
+from mpcore.node.https import HttpsTransport
 from mpcore.node.outbound import FailedExchangeError
 from mpcore.peer import discovery
 from mpcore.records import JWK_TYPE
@@ -118,6 +121,8 @@ class Doctor:
         else:
             await self._connect(contact)
             await self._exchange()
+        if self._peer.kind == "agent" and self._node.https is not None:
+            await self._https(self._node.https)
         self._ages()
         if self._peer.kind == "agent":
             self._others()
@@ -184,7 +189,8 @@ class Doctor:
             self._record(lookup, outcome, silent=silent)
         if contact is None:
             self._add("discovery", False, error or "it cannot be found", "theirs", self._publish_advice())
-        await self._certificate()
+        if self._node.https is None:
+            await self._certificate()
         return contact
 
     def _publish_advice(self) -> str:
@@ -235,7 +241,7 @@ class Doctor:
             self._add(str(lookup), True, f"{texts[:200]} ({state})")
 
     async def _certificate(self) -> None:
-        """TLSA, which matters for the HTTPS transport only, and only where the peer publishes one."""
+        """TLSA of the HTTPS that deployed agents have, which we do not speak."""
         uri = await self._resolve(f"_https._tcp.{self._identity}", int(dns.rdatatype.URI))
         if not isinstance(uri, Answer) or uri.rrset is None:
             self._add("TLSA", True, "it publishes no HTTPS transport, so it needs no certificate")
@@ -342,18 +348,38 @@ class Doctor:
                 await stream.aclose()
                 self._add(step, True, f"established in {1000 * (node.clock.now() - began):.1f} ms")
 
+    def _new_ping(self) -> Ping:
+        node = self._node
+        return Ping(
+            my_identity=node.identity,
+            your_identity=self._identity,
+            nonce=f"{node.runtime.random.getrandbits(64):016x}",
+            time=rfc3339(node.clock.now()),
+        )
+
+    async def _https(self, https: HttpsTransport) -> None:
+        node = self._node
+        doctor = HttpsDoctor(
+            self._identity,
+            https,
+            node.outbound,
+            node.directory,
+            node.resolver,
+            self._new_ping,
+            node.new_distribution_id,
+        )
+        try:
+            await doctor.examine()
+        finally:
+            self._steps += doctor.steps  # those taken, if the time is over
+
     async def _exchange(self) -> None:
         node = self._node
         trips: list[float] = []
         skews: list[float] = []
         for _ in range(_PINGS):
             began = node.clock.now()
-            message = Ping(
-                my_identity=node.identity,
-                your_identity=self._identity,
-                nonce=f"{node.runtime.random.getrandbits(64):016x}",
-                time=rfc3339(began),
-            )
+            message = self._new_ping()
             try:
                 answer: Acknowledgement = await node.send(self._identity, message)
             except DeliveryError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class IdentityZone:
     def __init__(self, settings: AgentSettings, key: PublicKey, clock: Clock) -> None:
         self._settings, self._key, self._clock = settings, key, clock
         self._next_key: PublicKey | None = None
+        self._https_keys: tuple[bytes, ...] = ()
         self.origin = ZoneName(settings.identity).owner
         self.acl = Acl.for_servers(settings.identity_zone.secondaries)
         keys = (
@@ -59,6 +60,10 @@ class IdentityZone:
     def set_keys(self, key: PublicKey, next_key: PublicKey | None) -> None:
         """The keys that :meth:`load` publishes from now on."""
         self._key, self._next_key = key, next_key
+
+    def set_https_keys(self, keys: Sequence[bytes]) -> None:
+        """The public keys of the certificate (DER) that :meth:`load` publishes from now on."""
+        self._https_keys = tuple(keys)
 
     @property
     def version(self) -> ZoneVersion:
@@ -83,6 +88,8 @@ class IdentityZone:
             self._settings.identity_zone.nameservers,
             serial,
             None if self._next_key is None else self._next_key.to_jwk(),
+            () if self._settings.https is None else self._settings.https.publish,
+            self._https_keys,
         )
         self._version = self._signer.sign(ZoneVersion.build(self.origin, records), now, serial)
         self._serial = serial

@@ -1,11 +1,12 @@
-"""One NOTIFY(CHUNK) in, one answer out: everything that is checked before a role sees a message.
+"""One message in, one answer out: everything that is checked before a role sees a message, by whatever way it came.
 
 In this order, cheapest first, authorization before cryptography:
 
-1. it came over TCP, so that its source is no invention;
+1. it came over a connection, so that its source is no invention;
 2. the rate of failures of its source;
 3. the frame (FORMERR or NOTIMP as the frame says);
-4. is the claimed sender authorised for anything, and is its key known;
+4. is the claimed sender authorised for anything, is its key known, and is the channel its own, if it came by one that
+   is anybody's (the certificate of HTTPS);
 5. the payload is there, or the sender keeps it where it is known to be;
 6. the payload is sealed: clear text is refused, whoever sends it; signature of the claimed sender, encryption for us;
 7. the rate of the sender, now that it is proven: more than that has to wait;
@@ -19,6 +20,9 @@ In this order, cheapest first, authorization before cryptography:
 
 Steps 4 to 6, 9 and 10 give the same bare REFUSED, so that a stranger does not learn who is authorised, or whose key is
 known (guide, wire format, "Answers").
+
+There is one door: NOTIFY(CHUNK) comes through :meth:`Inbound.handle`, a POST through :meth:`Inbound.posted`, and both
+go through :meth:`Inbound.admit`.
 """
 
 from __future__ import annotations
@@ -43,10 +47,12 @@ from mpcore.errors import (
 from mpcore.net.ratelimit import RateLimiter
 from mpcore.net.server import Request
 from mpcore.node.directory import Contact, Directory
-from mpcore.node.distributions import Distribution, DistributionLog
+from mpcore.node.distributions import Distribution, DistributionLog, Mode
 from mpcore.node.ownkeys import OwnKeys
 from mpcore.node.replay import MAX_AGE, ReplayMemory, SeenKey, seen_key
 from mpcore.node.runtime import Runtime
+from mpcore.node.transports import Transport
+from mpcore.peer.dane import matches
 from mpcore.wire import frame
 from mpcore.wire.messages import (
     Acknowledgement,
@@ -59,7 +65,7 @@ from mpcore.wire.messages import (
     decode_message,
 )
 
-__all__ = ("Authorizer", "Fetch", "Inbound", "Incoming", "unsupported")
+__all__ = ("Authorizer", "Fetch", "Inbound", "Incoming", "Verdict", "unsupported")
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +87,18 @@ class Incoming:
     distribution_id: str
     now: float
     key: SeenKey
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the door says.
+
+    :ivar rcode: as in a DNS message; 0: the message is taken.
+    :ivar data: the acknowledgement, sealed for the sender.
+    """
+
+    rcode: int
+    data: bytes | None = None
 
 
 def unsupported(distribution_id: str, reason: str, now: float) -> Acknowledgement:
@@ -157,28 +175,67 @@ class Inbound:
             if error.rcode is None:
                 return None
             return frame.encode_response(request.octets, error.rcode, authoritative=True)
-        opened = await self._open(notify, now)
+        verdict = await self.admit(notify, source, "dns")
+        if verdict.data is None:
+            return frame.encode_response(notify, verdict.rcode, authoritative=verdict.rcode != _SERVFAIL)
+        return frame.encode_response(notify, verdict.rcode, verdict.data)
+
+    async def posted(self, name: str, body: bytes, source: str, spki: bytes) -> Verdict | None:
+        """The answer to a message that came by HTTPS; ``None``: none.
+
+        :param name: what would be the QNAME: ``<distribution id>.<sender>``.
+        :param body: the payload, sealed.
+        :param source: numeric address.
+        :param spki: the public key of the certificate that the client proved, DER.
+        """
+        now = self._runtime.clock.now()
+        if not self._failures.available(source, now):
+            return None
+        try:
+            notify = frame.decode_qname(name, body)
+        except FrameError as error:
+            self._failures.allow(source, now)
+            return Verdict(error.rcode or _FORMERR)
+        return await self.admit(notify, source, "https", spki)
+
+    async def admit(
+        self, notify: frame.Notify, source: str, transport: Transport, spki: bytes | None = None
+    ) -> Verdict:
+        """Everything from step 4 on.
+
+        :param notify: the message; nothing has proved its sender yet.
+        :param source: numeric address.
+        :param spki: the public key that the other end of the channel has proved, if there is such a thing.
+        """
+        now = self._runtime.clock.now()
+        opened = await self._open(notify, now, spki)
         if opened is None:
             self._failures.allow(source, now)
-            return frame.encode_response(notify, _REFUSED, authoritative=True)
+            return Verdict(_REFUSED)
         contact, payload = opened
         listed = self._history.begin("in", contact.identity, "", "", notify.distribution_id)
-        listed.octets, listed.mode = len(payload), "edns0" if notify.data is not None else "query"
-        rcode, answer = await self._answer(notify, contact, payload, listed)
+        listed.octets, listed.mode = len(payload), self._mode(notify, transport)
+        rcode, answer = await self._answer(notify, contact, payload, listed, transport)
         self._history.end(listed, None if rcode == 0 else f"answered {dns.rcode.to_text(dns.rcode.Rcode.make(rcode))}")
         if answer is None:
-            return frame.encode_response(notify, rcode, authoritative=rcode != _SERVFAIL)
+            return Verdict(rcode)
         sealed = self._runtime.sealing.seal(
             answer, self._keys.current, contact.key, contact.identity, self._runtime.clock.now()
         )
-        return frame.encode_response(notify, rcode, sealed)
+        return Verdict(rcode, sealed)
+
+    @staticmethod
+    def _mode(notify: frame.Notify, transport: Transport) -> Mode:
+        if transport == "https":
+            return "https"
+        return "edns0" if notify.data is not None else "query"
 
     def _log(self, notify: frame.Notify, now: float, text: str) -> None:
         """Say why a message was not accepted, but not for each of thousands."""
         if self._lines.allow(notify.sender, now):
             logger.warning("message %s from %s: %s", notify.distribution_id, notify.sender, text)
 
-    async def _open(self, notify: frame.Notify, now: float) -> tuple[Contact, bytes] | None:
+    async def _open(self, notify: frame.Notify, now: float, spki: bytes | None = None) -> tuple[Contact, bytes] | None:
         """The payload of a message that is proven to be from its sender, or ``None``."""
         sender = notify.sender
         if not self._authorizer.allows(sender, ""):
@@ -187,6 +244,10 @@ class Inbound:
         contact = self._directory.get(sender)
         if contact is None:
             self._log(notify, now, "refused: its key is not known yet")
+            self._authorizer.unknown_key(sender, now)
+            return None
+        if spki is not None and (contact.https is None or not matches(contact.https.tlsa, spki)):
+            self._log(notify, now, "refused: the key of its certificate is not published")
             self._authorizer.unknown_key(sender, now)
             return None
         try:
@@ -205,7 +266,7 @@ class Inbound:
         return None
 
     async def _answer(
-        self, notify: frame.Notify, contact: Contact, payload: bytes, listed: Distribution
+        self, notify: frame.Notify, contact: Contact, payload: bytes, listed: Distribution, transport: Transport
     ) -> tuple[int, bytes | None]:
         """RCODE of, and acknowledgement for, an opened message."""
         sender = contact.identity
@@ -233,6 +294,7 @@ class Inbound:
         traffic = self._directory.traffic(sender)
         traffic.received[message.TYPE] = traffic.received.get(message.TYPE, 0) + 1
         traffic.last_heard = now
+        traffic.over(transport).heard(now)
         key = seen_key(sender, self._identity, notify.distribution_id, message, payload)
         if key in self._under_way:
             # A sender that has lost patience: it gets the answer of its first attempt.

@@ -1,6 +1,10 @@
-"""One message to one peer: sealed, sent as NOTIFY(CHUNK) over TCP, its inline answer opened and checked.
+"""One message to one peer: sealed, sent as NOTIFY(CHUNK) over TCP or as POST over HTTPS, its inline answer opened and
+checked.
 
-The payload goes with the message (edns0 mode), or is kept for the receiver to fetch (query mode): by the setting
+HTTPS is there where both sides have it; which of the two is tried first is a setting, and what gets through in one way
+no more goes the other (:mod:`mpcore.node.transports`), sealed once, so that the receiver knows it again.
+
+By DNS the payload goes with the message (edns0 mode), or is kept for the receiver to fetch (query mode): by the setting
 ``chunk_mode``, where ``auto`` means with the message unless it is too large for that.  CONFIRM and STATUS-UPDATE go
 with the message whenever they fit, as in the deployed implementation (guide, wire format, "Query mode").
 """
@@ -10,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Literal
+from typing import Literal, Protocol
 
 import anyio
 import dns.rcode
@@ -22,11 +26,12 @@ from mpcore.node.distributions import Distribution, DistributionLog
 from mpcore.node.links import Links
 from mpcore.node.ownkeys import OwnKeys
 from mpcore.node.runtime import Runtime
+from mpcore.node.transports import Transport, in_order
 from mpcore.wire import frame
 from mpcore.wire.messages import Acknowledgement, Message, decode_acknowledgement
 from mpcore.wire.seal import PrivateKey
 
-__all__ = ("ChunkMode", "FailedExchangeError", "Outbound", "Stage")
+__all__ = ("ChunkMode", "FailedExchangeError", "HttpsSender", "Outbound", "Stage")
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +56,28 @@ class FailedExchangeError(DeliveryError):
     def __init__(self, stage: Stage, text: str, rcode: int | None = None) -> None:
         self.stage, self.rcode = stage, rcode
         super().__init__(text)
+
+
+class HttpsSender(Protocol):
+    """The other way to peers that have it."""
+
+    @property
+    def first(self) -> bool:
+        """Whether it is preferred to DNS."""
+        ...
+
+    @property
+    def alone(self) -> bool:
+        """Whether DNS is not used to a peer that has it."""
+        ...
+
+    async def post(self, contact: Contact, name: str, body: bytes) -> frame.Response:
+        """Send *body* under what would be its QNAME; :raises ExchangeError: there is no answer."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+        ...
 
 
 class Outbound:
@@ -87,13 +114,21 @@ class Outbound:
         self._history = history if history is not None else DistributionLog(runtime.clock)
         self._fetching: dict[str, anyio.Lock] = {}  # receivers fetch one payload of ours at a time
         self.links = Links(runtime.network, local_host=local_host)
+        self.https: HttpsSender | None = None
 
     async def exchange(
-        self, contact: Contact, message: Message, distribution_id: str, *, key: PrivateKey | None = None
+        self,
+        contact: Contact,
+        message: Message,
+        distribution_id: str,
+        *,
+        key: PrivateKey | None = None,
+        way: Transport | None = None,
     ) -> Acknowledgement:
         """Send *message* and return the inline answer.
 
         :param key: sign with this key of ours instead of the current one.
+        :param way: send it this way only.
         :raises DeliveryError: the peer cannot be reached, refused, or did not prove that the answer is its own; the
             text says which.
         """
@@ -102,7 +137,7 @@ class Outbound:
         listed = self._history.begin("out", contact.identity, message.TYPE, message.zone_name, distribution_id)
         try:
             async with self._slots:
-                acknowledgement = await self._exchange(contact, message, distribution_id, listed, key)
+                acknowledgement = await self._exchange(contact, message, distribution_id, listed, key, way)
         except DeliveryError as error:
             traffic.last_error = str(error)
             self._history.end(listed, str(error))
@@ -115,6 +150,12 @@ class Outbound:
         traffic.last_error = None
         return acknowledgement
 
+    async def aclose(self) -> None:
+        """Close what is kept open towards peers."""
+        await self.links.aclose()
+        if self.https is not None:
+            await self.https.aclose()
+
     async def _exchange(
         self,
         contact: Contact,
@@ -122,6 +163,7 @@ class Outbound:
         distribution_id: str,
         listed: Distribution,
         key: PrivateKey | None,
+        way: Transport | None,
     ) -> Acknowledgement:
         try:
             data = self._runtime.sealing.seal(
@@ -130,22 +172,80 @@ class Outbound:
         except PolicyError as error:
             raise FailedExchangeError("size", str(error)) from None
         listed.octets = len(data)
+        failures: list[tuple[Transport, FailedExchangeError]] = []
+        for transport in self._ways(contact, len(data)) if way is None else (way,):
+            health = self._directory.traffic(contact.identity).over(transport)
+            began = self._runtime.clock.now()
+            try:
+                if transport == "https":
+                    listed.mode = "https"
+                    response = await self._by_https(contact, distribution_id, data)
+                else:
+                    response = await self._by_dns(contact, message, distribution_id, data, listed)
+                acknowledgement = self._checked(response, contact, distribution_id)
+            except FailedExchangeError as error:
+                now = self._runtime.clock.now()
+                failures.append((transport, error))
+                if error.stage == "status" or error.rcode == frame.SERVFAIL:
+                    health.acknowledged(now, now - began)
+                    break  # it has the message, and would say the same again
+                health.failed(str(error), now)
+                continue
+            now = self._runtime.clock.now()
+            health.acknowledged(now, now - began)
+            return acknowledgement
+        if len(failures) == 1:
+            raise failures[0][1]
+        last = failures[-1][1]
+        text = "; ".join(f"by {transport.upper()}: {error}" for transport, error in failures)
+        raise FailedExchangeError(last.stage, text, last.rcode)
+
+    def _ways(self, contact: Contact, size: int) -> tuple[Transport, ...]:
+        """In which order the ways to a peer are tried."""
+        if self.https is None or contact.https is None:
+            return ("dns",)
+        if self.https.alone:
+            return ("https",)
+        first = self.https.first or size > _LARGEST_DATA  # what DNS would have to cut in pieces goes in one there
+        ways: tuple[Transport, ...] = ("https", "dns") if first else ("dns", "https")
+        return in_order(ways, self._directory.traffic(contact.identity).transports, self._runtime.clock.now())
+
+    async def _by_https(self, contact: Contact, distribution_id: str, data: bytes) -> frame.Response:
+        if self.https is None or contact.https is None:
+            raise FailedExchangeError("network", "there is no HTTPS between it and us")
+        if len(data) > _LARGEST_FETCHED:
+            raise FailedExchangeError("size", f"a sealed message of {len(data)} octets is more than peers take")
+        try:
+            return await self.https.post(contact, f"{distribution_id}.{self._identity}", data)
+        except ExchangeError as error:
+            raise FailedExchangeError("network", str(error)) from None
+
+    async def _by_dns(
+        self, contact: Contact, message: Message, distribution_id: str, data: bytes, listed: Distribution
+    ) -> frame.Response:
+        listed.mode = "edns0"
         request_id = self._runtime.random.getrandbits(16)
         async with AsyncExitStack() as stack:
             if self._by_query(message, len(data)):
                 assert self._chunks is not None
                 listed.mode = "query"
                 await stack.enter_async_context(self._fetching.setdefault(contact.identity, anyio.Lock()))
-                self._chunks.put(contact.identity, distribution_id, self._identity, message.TYPE, data)
+                try:
+                    self._chunks.put(contact.identity, distribution_id, self._identity, message.TYPE, data)
+                except DeliveryError as error:
+                    raise FailedExchangeError("size", str(error)) from None
                 endpoint = self._endpoint(contact.identity)
                 octets = frame.encode_notify(request_id, distribution_id, self._identity, endpoint=endpoint)
             else:
                 octets = frame.encode_notify(request_id, distribution_id, self._identity, data=data)
             answer = await self._deliver(contact, octets)
         try:
-            response = frame.decode_response(answer, request_id)
+            return frame.decode_response(answer, request_id)
         except RemoteError as error:
             raise FailedExchangeError("answer", f"unreadable answer: {error}") from None
+
+    def _checked(self, response: frame.Response, contact: Contact, distribution_id: str) -> Acknowledgement:
+        """What a response says; :raises FailedExchangeError: it does not prove that the peer has the message."""
         if response.rcode != 0:
             word = dns.rcode.to_text(dns.rcode.Rcode.make(response.rcode))
             raise FailedExchangeError("rcode", f"answered {word} (rcode {response.rcode})", response.rcode)

@@ -14,11 +14,14 @@ from typing import Any, Protocol
 
 import anyio.to_thread
 import dns.name
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from mpcore.actions import RandomSource
+from mpcore.net.channel import ChannelSecurity
 from mpcore.net.clock import Clock, SystemClock
 from mpcore.net.network import InternetNetwork, Network
 from mpcore.net.resolver_types import Answer
+from mpcore.peer.discovery import HTTPS_HOST
 from mpcore.store.database import Executor
 from mpcore.wire import seal
 from mpcore.wire.seal import PrivateKey, PublicKey
@@ -68,6 +71,12 @@ class JoseSealing:
         return seal.unseal(data, sender, recipient)
 
 
+def _mutual_tls(key: ec.EllipticCurvePrivateKey, identity: str) -> ChannelSecurity:
+    from mpcore.net.mutual_tls import MutualTls  # OpenSSL's bindings, which only HTTPS needs
+
+    return MutualTls(key, (identity, f"{HTTPS_HOST}.{identity}"))
+
+
 async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     return await anyio.to_thread.run_sync(function, *arguments)
 
@@ -85,6 +94,7 @@ class Runtime:
     :param process_id: what the status says.
     :param resolver: look-ups of an agent; ``None``: it makes the resolver that its settings describe.
     :param key_random: where generated DNSSEC keys come from; ``None``: the operating system.
+    :param channels: makes channels with a private key (EC P-256) and for an identity; real TLS in production.
     """
 
     network: Network
@@ -96,6 +106,7 @@ class Runtime:
     process_id: int = 0
     resolver: Lookups | None = None
     key_random: RandomSource | None = None
+    channels: Callable[[ec.EllipticCurvePrivateKey, str], ChannelSecurity] = _mutual_tls
 
     @classmethod
     def production(cls) -> Runtime:

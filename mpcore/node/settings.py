@@ -19,6 +19,7 @@ __all__ = (
     "CombinerSettings",
     "ConfiguredPeer",
     "Endpoint",
+    "HttpsSettings",
     "IdentityZoneSettings",
     "ListenEndpoint",
     "ListenTls",
@@ -190,6 +191,17 @@ class IdentityZoneSettings(_Settings):
     zsk_file: Path
 
 
+class HttpsSettings(_Settings):
+    """Messages to and from agents of this implementation by HTTPS, besides DNS."""
+
+    listen: tuple[Endpoint, ...] = Field(min_length=1)  #: for HTTPS only
+    publish: tuple[Endpoint, ...] = Field(min_length=1)  #: where peers reach us by it; one port for all addresses
+    key_file: Path  #: private JWK, EC P-256, mode 0600, of the certificate; another key than that for messages
+    prefer: Literal["https", "dns"] = "https"  #: what is tried first to a peer that has both
+    fall_back: bool = True  #: use the other way while one fails; without, a peer that has HTTPS gets nothing by DNS
+    max_connections: int = Field(default=256, ge=1, le=10000)
+
+
 class AgentSettings(NodeSettings):
     """An agent."""
 
@@ -208,6 +220,7 @@ class AgentSettings(NodeSettings):
     hello_fast_interval: float = Field(default=1, ge=0.05, le=30)
     discovery_retry: float = Field(default=15, ge=0.2, le=1800)
     leader_ttl: float = Field(default=3600, ge=60, le=86400)
+    https: HttpsSettings | None = None  #: absent: neither offered nor used
 
 
 class CombinerSettings(NodeSettings):

@@ -9,6 +9,16 @@ host of the URI            SVCB   ``ipv4hint`` and ``ipv6hint``, all addresses i
 host of the URI            A      and AAAA, only if the SVCB record has no hints
 =========================  =====  ==========================================================================
 
+Where we have HTTPS ourselves, these too; whatever is wrong with them, the agent is still found by the others:
+
+=========================  =====  ==========================================================================
+``_mp-https._tcp.I``       URI    scheme https, host below ``I``, port (443), path: an agent of this implementation
+host of that URI           SVCB   ``ipv4hint`` and ``ipv6hint``, or A and AAAA
+``_<port>._tcp.<host>``    TLSA   usage 3, selector 1: the keys of its certificate; validated in any case
+=========================  =====  ==========================================================================
+
+The name is not ``_https._tcp``, which means another protocol to deployed agents: they would try it, in vain.
+
 A key that an attacker can substitute protects nothing, so every answer must be validated (RFC 4035) unless
 *require_secure* is switched off.
 
@@ -22,6 +32,7 @@ send the outcomes back, an answer or the exception of each; its return value is 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
@@ -35,14 +46,18 @@ import dns.rrset
 from dns.rdtypes.svcbbase import ParamKey
 
 from mpcore.errors import MpError, RecordError, ResolutionError
+from mpcore.peer.dane import Tlsa, usable
 from mpcore.records import JWK, JWK_TYPE
 
 __all__ = (
     "DEFAULT_PORT",
+    "HTTPS_HOST",
+    "HTTPS_SERVICE",
     "MAX_ADDRESSES",
     "MAX_KEYS",
     "Contact",
     "DiscoveryError",
+    "HttpsContact",
     "Lookup",
     "LookupAnswer",
     "Outcome",
@@ -59,7 +74,15 @@ MAX_ADDRESSES: Final = 16
 MAX_KEYS: Final = 2
 """Keys that are tried: the current one, and the next one during a roll-over."""
 
+HTTPS_SERVICE: Final = "_mp-https._tcp"
+"""Where an agent announces HTTPS, before its identity."""
+
+HTTPS_HOST: Final = "https"
+"""The host that answers there, before the identity, unless the URI has another one."""
+
 _T = TypeVar("_T")
+_HTTPS_PORT: Final = 443
+_PATH = re.compile(r"(/[A-Za-z0-9._~-]{1,63}){0,8}\Z")
 _MAX_RECORDS: Final = 32
 _MAX_ALIASES: Final = 4
 
@@ -100,6 +123,23 @@ Outcome = LookupAnswer | Exception
 
 
 @dataclass(frozen=True, slots=True)
+class HttpsContact:
+    """How an agent is reached by HTTPS.
+
+    :param addresses: IP addresses, best first; never empty.
+    :param host: name of the server, with its trailing dot.
+    :param path: before the name of a message, without a trailing slash; perhaps empty.
+    :param tlsa: the keys that its certificate may have, whether it is server or client; never empty.
+    """
+
+    addresses: tuple[str, ...]
+    port: int
+    host: str
+    path: str
+    tlsa: tuple[Tlsa, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Contact:
     """Where an agent is reached, and its key.
 
@@ -108,6 +148,8 @@ class Contact:
     :param jwk: public key, members ``kty``, ``crv``, ``x``, ``y`` in this order.
     :param expires: when to look it up again, Unix seconds.
     :param other_jwks: a second public key, if two are published: the agent is rolling its key over.
+    :param https: how it is reached by HTTPS; ``None``: it is not, or we did not look.
+    :param https_problem: why what it announces cannot be used.
     """
 
     addresses: tuple[str, ...]
@@ -115,15 +157,18 @@ class Contact:
     jwk: Mapping[str, str]
     expires: float = float("inf")
     other_jwks: tuple[Mapping[str, str], ...] = ()
+    https: HttpsContact | None = None
+    https_problem: str | None = None
 
 
 def discovery_plan(
-    identity: str, *, require_secure: bool = True
+    identity: str, *, require_secure: bool = True, https: bool = False
 ) -> Generator[tuple[Lookup, ...], Mapping[Lookup, Outcome], Contact]:
     """Look up the agent *identity*.
 
     :param identity: absolute name with its trailing dot.
     :param require_secure: refuse answers that are not validated.
+    :param https: look for HTTPS as well.
     :return: a generator: yields batches of lookups, is sent their outcomes, returns the contact.
     :raises DiscoveryError: from the generator: the agent cannot be found.
     """
@@ -163,13 +208,46 @@ def discovery_plan(
     place = jwk if reader.has(jwk) or host == usual else at_host
     keys = list(itertools.islice(_keys(reader.records(place)), MAX_KEYS))
     key = _first(keys, f"{place} holds no usable EC P-256 key")
+    found, problem = (yield from _https(identity, reader)) if https else (None, None)
     return Contact(
         addresses=tuple(dict.fromkeys(addresses))[:MAX_ADDRESSES],
         port=port or service_port or DEFAULT_PORT,
         jwk=key,
         expires=reader.expires,
         other_jwks=tuple(keys[1:]),
+        https=found,
+        https_problem=problem,
     )
+
+
+def _https(
+    identity: str, main: _Reader
+) -> Generator[tuple[Lookup, ...], Mapping[Lookup, Outcome], tuple[HttpsContact | None, str | None]]:
+    """How the agent is reached by HTTPS, and otherwise why not; neither: it announces nothing."""
+    # A certificate is nothing but what DNS says about it: here everything is validated, always.
+    reader = _Reader(require_secure=True)
+    uri = Lookup(f"{HTTPS_SERVICE}.{identity}", dns.rdatatype.URI)
+    reader.add((yield (uri,)))
+    if not reader.exists(uri):
+        return None, None
+    try:
+        host, port, path = _first(_https_uris(reader.records(uri), identity), f"{uri} names no usable endpoint")
+        svcb, tlsa = Lookup(host, dns.rdatatype.SVCB), Lookup(f"_{port}._tcp.{host}", dns.rdatatype.TLSA)
+        reader.add((yield (svcb, tlsa)))
+        addresses, _ = _services(reader.optional(svcb))
+        if not addresses:
+            pair = (Lookup(host, dns.rdatatype.A), Lookup(host, dns.rdatatype.AAAA))
+            reader.add((yield pair))
+            addresses = [rdata.address for lookup in pair for rdata in reader.optional(lookup)]
+        if not addresses:
+            raise DiscoveryError(reader.why(svcb, "has no address hints"))
+        keys = usable(reader.records(tlsa))
+        if not keys:
+            raise DiscoveryError(f"{tlsa} has no record of usage 3 and selector 1")
+    except DiscoveryError as error:
+        return None, str(error)
+    main.expires = min(main.expires, reader.expires)
+    return HttpsContact(tuple(dict.fromkeys(addresses))[:MAX_ADDRESSES], port, host, path, keys), None
 
 
 def run_discovery(identity: str, resolve: Callable[[Lookup], LookupAnswer], *, require_secure: bool = True) -> Contact:
@@ -221,6 +299,11 @@ class _Reader:
             self._use(lookup)
         return records
 
+    def exists(self, lookup: Lookup) -> bool:
+        """Whether there is an answer with records, or no answer at all, rather than a proof that there is nothing."""
+        outcome = self._outcomes.get(lookup)
+        return isinstance(outcome, Exception) or (outcome is not None and outcome.rrset is not None)
+
     def why(self, lookup: Lookup, otherwise: str) -> str:
         """Why *lookup* is of no use."""
         outcome = self._outcomes.get(lookup)
@@ -270,6 +353,23 @@ def _uris(records: list[Any]) -> Iterable[tuple[str | None, int | None]]:
         except dns.exception.DNSException:
             continue
         yield name.to_text(), port
+
+
+def _https_uris(records: list[Any], identity: str) -> Iterable[tuple[str, int, str]]:
+    """Host, port and path of each URI record that can be used, best first."""
+    for record in sorted(records, key=lambda record: (record.priority, -record.weight)):
+        try:
+            parts = urlsplit(record.target.decode("ascii"))
+            host, port, path = parts.hostname or "", parts.port, parts.path.removesuffix("/")
+            name = dns.name.from_text(host)
+        except (ValueError, UnicodeError, dns.exception.DNSException):
+            continue
+        if parts.scheme.lower() != "https" or port == 0 or not _PATH.match(path) or parts.query or parts.fragment:
+            continue
+        # Only names of its own: what says whose certificate it is must come from its own zone.
+        if not host or not name.is_subdomain(dns.name.from_text(identity)):
+            continue
+        yield name.to_text(), port or _HTTPS_PORT, path
 
 
 def _alias(records: list[Any]) -> str | None:

@@ -10,6 +10,7 @@
     delay: 10ms .. 100ms
     sealing: plain                 # or jose, as in production
     discovery: table               # or dns: a resolver, and servers for it
+    https: [alpha, bravo]          # these agents have HTTPS; nobody unless given
     clocks: {bravo: 2s}            # ahead of the true time
     steps:
       - at: 10s
@@ -291,6 +292,7 @@ def _scenario(value: Any) -> Scenario:
         delay=top.take("delay", _span, (0.01, 0.1)),
         jose=top.take("sealing", lambda item, key: _one(item, key, ("plain", "jose")), "plain") == "jose",
         dns=top.take("discovery", lambda item, key: _one(item, key, ("table", "dns")), "table") == "dns",
+        https=top.take("https", lambda item, key: _some(item, key, providers), nobody),
         skew=skew,
     )
     title = top.take("title", _text, "")

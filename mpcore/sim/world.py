@@ -41,12 +41,14 @@ from mpcore.net.transfer import TransferServer
 from mpcore.node.agent import AgentNode
 from mpcore.node.base import Node
 from mpcore.node.hosting import AXFR, IXFR
+from mpcore.node.https import public_octets
 from mpcore.node.runtime import JoseSealing, Runtime
 from mpcore.node.settings import (
     AgentSettings,
     CombinerSettings,
     ConfiguredPeer,
     Endpoint,
+    HttpsSettings,
     IdentityZoneSettings,
     Primary,
     ResolverSettings,
@@ -59,6 +61,7 @@ from mpcore.peer.identity_zone import identity_zone_records
 from mpcore.records import HSYNC3, HSYNC3_TYPE, HSYNCPARAM, HSYNCPARAM_TYPE
 from mpcore.signer.keys import Algorithm, dump_pem, generate_private_key
 from mpcore.sim import loop
+from mpcore.sim.channels import PlainChannels
 from mpcore.sim.clock import HostClock
 from mpcore.sim.directory import TableResolver, table
 from mpcore.sim.disk import Disk, PowerFailure
@@ -80,6 +83,7 @@ T = TypeVar("T")
 LABELS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel")
 ROLES = ("agent", "combiner", "signer")
 _PORT = 53
+_HTTPS_PORT = 443
 _OWNER = "10.0.0.5"
 _NS, _A = 2, 1
 _logger = logging.getLogger(__name__)
@@ -99,6 +103,7 @@ class Plan:
         for the trace has the plaintext).
     :param dns: let agents find each other by the validating resolver, from simulated servers (:mod:`mpcore.sim.dns`);
         without, look-ups are answered from a table.
+    :param https: labels of the providers whose agents have HTTPS; channels are a pass-through.
     :param skew: daemon or provider -> seconds that its clock is ahead.
     """
 
@@ -110,6 +115,7 @@ class Plan:
     delay: tuple[float, float] = (0.01, 0.1)
     jose: bool = False
     dns: bool = False
+    https: tuple[str, ...] = ()
     skew: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -303,6 +309,7 @@ class Daemon:
             process_id=self.lives,
             resolver=world.resolver(self) if self.role == "agent" and not world.plan.dns else None,
             key_random=self.random,
+            channels=PlainChannels,
         )
         settings = self._settings.model_copy(update={"state_dir": self.disk.directory})
         node: Any = world.observer.node_class(self.role)(settings, runtime)
@@ -404,13 +411,24 @@ class World:
                 key = _peer_key(f"{label}.{role}")
                 _secret(home / "key.jwk", write_private_key(key))
                 (home / "key.pub.jwk").write_text(write_public_key(key.public()))
+            _secret(self.directory / label / "agent" / "https.jwk", write_private_key(_peer_key(f"{label}.https")))
             for kind in ("ksk", "zsk"):
                 _secret(self.directory / label / "agent" / f"{kind}.pem", _pem(f"{label} {kind}"))
 
     def _publish(self, label: str) -> None:
         endpoint = Endpoint(address=address(label, "agent"), port=_PORT)
         public = _peer_key(f"{label}.agent").public().to_jwk()
-        records = identity_zone_records(identity(label), [endpoint], public, None, ["ns.identity.example."], 1)
+        https = [Endpoint(address=address(label, "agent"), port=_HTTPS_PORT)] if label in self.plan.https else []
+        records = identity_zone_records(
+            identity(label),
+            [endpoint],
+            public,
+            None,
+            ["ns.identity.example."],
+            1,
+            https=https,
+            https_keys=[public_octets(_peer_key(f"{label}.https"))],
+        )
         self.records |= table(records)
         server = dns.name.from_text(f"ns.{label}.example.")
         self.records[server, _A] = dns.rrset.from_text(server, 3600, "IN", "A", address(label, "signer"))
@@ -450,8 +468,13 @@ class World:
             return SignerSettings(
                 **common, agents=(self._peer(label, "agent"),), zones=zones, upstream_signers=upstreams
             )
+        https = None
+        if label in plan.https:
+            here = (Endpoint(address=address(label, role), port=_HTTPS_PORT),)
+            https = HttpsSettings(listen=here, publish=here, key_file=home / "https.jwk")
         return AgentSettings(
             **common,
+            https=https,
             publish=common["listen"],
             combiner=self._peer(label, "combiner"),
             signer=self._peer(label, "signer"),

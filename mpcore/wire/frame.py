@@ -41,6 +41,7 @@ __all__ = (
     "decode_chunk_answer",
     "decode_chunk_query",
     "decode_notify",
+    "decode_qname",
     "decode_response",
     "encode_chunk_answer",
     "encode_chunk_query",
@@ -357,6 +358,24 @@ def decode_notify(octets: bytes) -> Notify:
     distribution_id, _, sender = text.partition(".")
     number, data = _payload(options)
     return Notify(header.id, distribution_id, sender, number, data, _endpoint(options), octets[_HEADER.size : at])
+
+
+def decode_qname(text: str, data: bytes) -> Notify:
+    """What a NOTIFY with this QNAME and payload would say, for a message that came another way.
+
+    :param text: ``<distribution id>.<sender>``, with the trailing dot.
+    :raises FrameError: it is not such a name.
+    """
+    try:
+        labels = tuple(text.encode("ascii").removesuffix(b".").split(b"."))
+    except UnicodeEncodeError:
+        raise FrameError("a label has octets that would need an escape") from None
+    if not text.endswith(".") or any(len(label) > 63 for label in labels) or len(text) > 254:
+        raise FrameError("not an absolute name")
+    if len(labels) < 2:
+        raise FrameError("the name has no sender")
+    distribution_id, _, sender = _name_text(labels).partition(".")
+    return Notify(0, distribution_id, sender, FORMAT_SEALED, data)
 
 
 @dataclass(frozen=True, slots=True)

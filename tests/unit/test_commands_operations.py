@@ -11,6 +11,8 @@ from cockpit.commands import all_commands, find_command
 from cockpit.output import ExitCode, Result
 from mpcore.control.client import ControlUsageError
 from mpcore.control.models import (
+    Certificate,
+    CertificateKey,
     Diagnosis,
     DiagnosisStep,
     DistributionInfo,
@@ -19,12 +21,14 @@ from mpcore.control.models import (
     MessageKey,
     MessageKeys,
     Peer,
+    PeerTransport,
     Purged,
     Queue,
     QueueEntry,
     QueueResult,
     ZoneActionResult,
 )
+from mpcore.errors import NotFoundError
 
 pytestmark = pytest.mark.anyio
 
@@ -107,6 +111,33 @@ class Client:
         return MessageKeys(
             identity="a.", keys=(key,), step="prepared", since=NOW - 60, ready_at=NOW + 60, advice="wait"
         )
+
+    async def certificate(self) -> Certificate:
+        return Certificate(
+            identity="a.",
+            owner="_443._tcp.https.a.",
+            port=443,
+            keys=(CertificateKey(use="current", tlsa="3 1 1 00"), CertificateKey(use="next", tlsa="3 1 1 ff")),
+            step="prepared",
+            since=NOW - 60,
+            ready_at=NOW + 60,
+            pem="-----BEGIN\n",
+            advice="wait",
+        )
+
+    async def certificate_action(self, request: Any) -> Certificate:
+        self.asked.append((request.action.value, request.force))
+        return await self.certificate()
+
+    async def peers(self) -> list[Peer]:
+        ways = (
+            PeerTransport(name="dns", address="192.0.2.1 port 53", sent=3, last_acknowledged=NOW - 1, round_trip=0.01),
+            PeerTransport(name="https", failures=2, last_error="refused", rests_until=NOW + 4),
+            PeerTransport(name="https", unavailable="it does not announce HTTPS"),
+        )
+        return [
+            Peer(identity="b.", kind="agent", state="OPERATIONAL", since=NOW - 9, last_error="lost", transports=ways)
+        ]
 
     async def message_key_action(self, request: Any) -> MessageKeys:
         self.asked.append((request.action.value, request.force))
@@ -211,6 +242,29 @@ async def test_elections_data_and_keys() -> None:
         assert session.asked_client.asked[-1] == (verb, False)
     await run(session, "agent", "key", "switch", force=True)
     assert session.asked_client.asked[-1] == ("switch", True)
+
+
+async def test_certificate() -> None:
+    session = Session()
+    text = shown(await run(session, "agent", "certificate", "show"))
+    for words in ("_443._tcp.https.a.", "3 1 1 ff", "prepared", "safe in"):
+        assert words in text
+    pem = await run(session, "agent", "certificate", "show", pem=True)
+    assert (pem.data, session.writes) == ({"pem": "-----BEGIN\n"}, 0)
+    for verb in ("prepare", "switch", "cancel"):
+        await run(session, "agent", "certificate", verb)
+        assert session.asked_client.asked[-1] == (verb, False)
+    await run(session, "agent", "certificate", "switch", force=True)
+    assert (session.asked_client.asked[-1], session.writes) == (("switch", True), 4)
+
+
+async def test_one_peer() -> None:
+    session = Session()
+    text = shown(await run(session, "peer", "show", identity="B."))
+    for words in ("192.0.2.1 port 53", "failed 2x, tried last for 4s: refused", "it does not announce HTTPS", "lost"):
+        assert words in text
+    with pytest.raises(NotFoundError, match="is not a peer"):
+        await run(session, "peer", "show", identity="c.")
 
 
 def test_commands_that_change_something_say_so() -> None:

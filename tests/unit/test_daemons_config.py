@@ -248,6 +248,74 @@ zones:
 """
 
 
+HTTPS = """\
+https:
+  listen: [{address: 127.0.0.1, port: 8443}]
+  publish: [{address: 127.0.0.1, port: 8443}]
+  key_file: https.jwk
+"""
+
+
+def test_https_is_off_unless_it_is_there(write: Callable[..., Path], tmp_path: Path) -> None:
+    assert loaded(write()).settings.https is None
+    (tmp_path / "https.jwk").write_text(write_private_key(PrivateKey.generate()))
+    (tmp_path / "https.jwk").chmod(0o600)
+    result = loaded(write(AGENT + HTTPS))
+    check_keys(result)
+    assert result.settings.https is not None
+    assert (result.settings.https.prefer, result.settings.https.fall_back) == ("https", True)
+    assert result.settings.https.key_file == tmp_path / "https.jwk"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "key_file: https.jwk",
+            "key_file: agent.jwk",
+            ["key_file: is the key for messages; a certificate needs one of"],
+        ),
+        ("key_file: https.jwk", "key_file: gone.jwk", ["key_file: gone.jwk: no such file"]),
+        ("key_file: https.jwk", "key_file: peer.pub", ["key_file: peer.pub has mode 0644 and holds a secret"]),
+        ("key_file: https.jwk", "key_file: ksk.pem", ["key_file: ksk.pem does not hold a private JWK (EC, P-256)"]),
+        ("listen: [{address: 127.0.0.1, port: 8443}]", "listen: []", ["listen: needs at least one entry"]),
+        ("port: 8443}]\n  publish", "port: 5300}]\n  publish", ["listen[0]: DNS listens there already"]),
+        (
+            "publish: [{address: 127.0.0.1, port: 8443}]",
+            "publish: [{address: 127.0.0.1, port: 1}, {address: 127.0.0.2, port: 2}]",
+            ["publish: all addresses must have one port, not 1, 2"],
+        ),
+        (
+            "publish: [{address: 127.0.0.1",
+            "publish: [{address: localhost",
+            ["publish[0].address: 'localhost' is not an"],
+        ),
+        (
+            "key_file: https.jwk",
+            "key_file: https.jwk\n  prefer: quic",
+            ["prefer: expected 'https' or 'dns', not 'quic'"],
+        ),
+        (
+            "key_file: https.jwk",
+            "key_file: https.jwk\n  prefer: dns\n  fall_back: no",
+            ["fall_back: is needed where DNS is preferred: HTTPS would never be used"],
+        ),
+        ("key_file: https.jwk", "key_file: https.jwk\n  max_connections: 0", ["max_connections: must be at least 1"]),
+        ("key_file: https.jwk", "key_file: https.jwk\n  certificate: x", ["certificate: unknown key"]),
+    ],
+)
+def test_errors_about_https(
+    write: Callable[..., Path], tmp_path: Path, old: str, new: str, expected: list[str]
+) -> None:
+    (tmp_path / "https.jwk").write_text(write_private_key(PrivateKey.generate()))
+    (tmp_path / "https.jwk").chmod(0o600)
+    assert old in HTTPS
+    errors = errors_of(write(AGENT + HTTPS.replace(old, new)))
+    found = [line.partition(": https.")[2] for line in errors]
+    assert len(found) == len(expected), errors
+    assert all(text.startswith(words) for text, words in zip(found, expected, strict=True)), errors
+
+
 def test_a_combiner_and_a_signer(write: Callable[..., Path]) -> None:
     path = write(COMBINER)
     assert load(path, CombinerSettings).settings.zones[0].name == "a.example."
