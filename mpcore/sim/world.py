@@ -264,6 +264,7 @@ class Daemon:
         self._scope = anyio.CancelScope()
         self._over = anyio.Event()
         self._over.set()
+        self._starting = anyio.Lock()
 
     @property
     def alive(self) -> bool:
@@ -272,10 +273,12 @@ class Daemon:
 
     async def start(self) -> None:
         """Begin a life with what is on the disk; returns when its sockets listen."""
-        if self.alive:
-            return
-        await self._over.wait()
-        await self.world.tasks.start(self._live)
+        # Two may wait for the end of the same life: only the first of them begins the next one.
+        async with self._starting:
+            if self.alive:
+                return
+            await self._over.wait()
+            await self.world.tasks.start(self._live)
 
     def kill(self) -> None:
         """End it at once, as with SIGKILL: connections break, nothing more is written."""

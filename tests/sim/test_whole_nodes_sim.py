@@ -11,11 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
 from mpcore.sim.runner import Result, play
 from mpcore.sim.scenario import Chaos, Scenario
-from mpcore.sim.world import LABELS, Plan
+from mpcore.sim.world import LABELS, Plan, World, simulate
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -90,3 +91,18 @@ def test_another_process_with_other_hashes_gives_the_same_trace() -> None:
         for seed in ("1", "2")
     }
     assert len(found) == 1
+
+
+def test_two_who_wait_for_the_same_end_begin_one_life() -> None:
+    """Two faults may both bring a daemon up again while its last life is still ending."""
+
+    async def main(world: World) -> tuple[int, bool]:
+        alpha = world.daemon("alpha")
+        before = alpha.lives
+        alpha.kill()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(alpha.start)
+            tasks.start_soon(alpha.start)
+        return alpha.lives - before, alpha.alive
+
+    assert simulate(main, 1) == (1, True)
