@@ -189,13 +189,17 @@ class Outbound:
                 if error.stage == "status" or error.rcode == frame.SERVFAIL:
                     health.acknowledged(now, now - began)
                     break  # it has the message, and would say the same again
-                health.failed(str(error), now)
+                health.failed(str(error), now, answered=error.stage != "network")
                 continue
             now = self._runtime.clock.now()
             health.acknowledged(now, now - began)
             return acknowledgement
         if len(failures) == 1:
             raise failures[0][1]
+        traffic = self._directory.traffic(contact.identity)
+        if all(error.stage == "rcode" for _, error in failures):
+            for transport, _ in failures:
+                traffic.over(transport).excused()
         last = failures[-1][1]
         text = "; ".join(f"by {transport.upper()}: {error}" for transport, error in failures)
         raise FailedExchangeError(last.stage, text, last.rcode)

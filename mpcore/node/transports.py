@@ -1,7 +1,8 @@
 """How one way to one peer does, and which way is tried first.
 
 Two ways lead to a peer of this implementation: DNS, which every peer has, and HTTPS, where both sides have it.  A way
-that fails rests, longer each time, and is tried last while it rests; it is never given up.
+that fails rests, longer each time, and is tried last while it rests; it is never given up.  A refusal costs no
+time, so a way that answers rests for the shortest time only.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ __all__ = ("FIRST_REST", "LONGEST_REST", "Transport", "TransportHealth", "in_ord
 Transport = Literal["dns", "https"]
 
 FIRST_REST = 2.0
-"""Seconds for which a way rests after its first failure; each further one doubles them."""
+"""Seconds for which a way rests after its first failure; each further one after a rest doubles them."""
 
 LONGEST_REST = 300.0
 """Most seconds for which a way rests."""
@@ -33,9 +34,10 @@ class TransportHealth:
     failures: int = 0  #: in a row
     last_error: str | None = None
     rests_until: float = 0.0
+    rests: int = 0  #: in a row
 
     def heard(self, now: float) -> None:
-        """A message came this way: what we send may get through as well, and is worth a try."""
+        """A message came this way."""
         self.received += 1
         self.last_heard = now
 
@@ -43,13 +45,23 @@ class TransportHealth:
         """A message of ours was acknowledged."""
         self.sent += 1
         self.last_acknowledged, self.round_trip = now, round_trip
-        self.failures, self.last_error, self.rests_until = 0, None, 0.0
+        self.failures, self.last_error, self.rests_until, self.rests = 0, None, 0.0, 0
 
-    def failed(self, reason: str, now: float) -> None:
-        """A message of ours did not get through."""
+    def failed(self, reason: str, now: float, *, answered: bool = False) -> None:
+        """A message of ours did not get through.
+
+        :param answered: there was an answer, and it was a refusal or proved nothing.
+        """
         self.failures += 1
         self.last_error = reason
-        self.rests_until = now + min(LONGEST_REST, FIRST_REST * 2.0 ** min(self.failures - 1, 10))
+        if self.resting(now):
+            return  # one of several that were under way at the same time
+        self.rests = 1 if answered else self.rests + 1
+        self.rests_until = now + min(LONGEST_REST, FIRST_REST * 2.0 ** min(self.rests - 1, 10))
+
+    def excused(self) -> None:
+        """The other way was refused as well: the fault is not that of the way."""
+        self.rests_until, self.rests = 0.0, 0
 
     def resting(self, now: float) -> bool:
         """Whether it is tried last now."""

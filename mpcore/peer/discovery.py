@@ -250,12 +250,14 @@ def _https(
     return HttpsContact(tuple(dict.fromkeys(addresses))[:MAX_ADDRESSES], port, host, path, keys), None
 
 
-def run_discovery(identity: str, resolve: Callable[[Lookup], LookupAnswer], *, require_secure: bool = True) -> Contact:
+def run_discovery(
+    identity: str, resolve: Callable[[Lookup], LookupAnswer], *, require_secure: bool = True, https: bool = False
+) -> Contact:
     """Run :func:`discovery_plan` with a synchronous *resolve*, one lookup after the other.
 
     :raises DiscoveryError: the agent cannot be found.
     """
-    plan = discovery_plan(identity, require_secure=require_secure)
+    plan = discovery_plan(identity, require_secure=require_secure, https=https)
     batch = next(plan)
     while True:
         outcomes: dict[Lookup, Outcome] = {}

@@ -16,7 +16,7 @@ import pytest
 from mpcore.control.models import CertificateAction, CertificateRequest, ChangeRequest
 from mpcore.errors import ConflictError, ExchangeError, NotFoundError, NotReadyError
 from mpcore.node.https import public_octets
-from mpcore.node.transports import LONGEST_REST, TransportHealth, in_order
+from mpcore.node.transports import FIRST_REST, LONGEST_REST, TransportHealth, in_order
 from mpcore.peer.dane import tlsa_text
 from mpcore.wire import frame
 from mpcore.wire.messages import Rfi, Sync
@@ -283,6 +283,24 @@ async def test_dns_takes_over_while_https_is_blocked(tmp_path: Path) -> None:
         assert alpha.peer_transports(BRAVO)[0].failures == 0
 
 
+async def test_a_server_that_is_another_gets_nothing(tmp_path: Path) -> None:
+    """Whoever answers at the address of a peer with a key that is not published sees no message of ours."""
+    world = World(tmp_path)
+    async with world.open():
+        await world.start_provider("alpha", https=world.https("alpha", fall_back=False))
+        await world.start_provider("bravo", https=world.https("bravo", fall_back=False))
+        await world.until(lambda: mutual(world) and world.agreed(), what="a leader")
+        alpha, bravo = world.agents()
+        bravo.https.set_key(PrivateKey.generate())
+        await alpha.https.links.aclose()
+        asked = bravo.https.server.counters["requests"]
+        answer = await alpha.ping(BRAVO, 5)
+        assert not answer.ok
+        assert "the key of its certificate is not published" in str(answer.error)
+        assert bravo.https.server.counters["requests"] == asked
+        assert "by DNS" not in str(answer.error)
+
+
 async def test_dns_first_if_preferred(tmp_path: Path) -> None:
     world = World(tmp_path)
     async with world.open():
@@ -408,5 +426,8 @@ def test_the_order_of_ways() -> None:
         assert in_order(ways, {"https": health}, now) == ways  # type: ignore[arg-type]
     assert rests[:4] == [2, 4, 8, 16]
     assert max(rests) == LONGEST_REST
+    for _ in range(5):  # several at the same time are one reason to rest, and a refusal costs no time
+        health.failed("refused", now, answered=True)
+        assert health.rests_until == now + FIRST_REST
     health.acknowledged(now, 0.1)
     assert (health.failures, health.last_error, health.rests_until) == (0, None, 0.0)

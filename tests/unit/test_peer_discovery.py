@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dns.message
@@ -16,10 +16,12 @@ import dns.zone
 import pytest
 
 from mpcore.errors import ConfigError, ResolutionError
+from mpcore.peer.dane import Tlsa
 from mpcore.peer.discovery import (
     MAX_ADDRESSES,
     Contact,
     DiscoveryError,
+    HttpsContact,
     Lookup,
     LookupAnswer,
     Outcome,
@@ -100,6 +102,82 @@ def test_the_usual_records() -> None:
         Lookup(f"dns.{AGENT}", dns.rdatatype.SVCB),
         Lookup(f"dns.{AGENT}", JWK_TYPE),
     ]
+
+
+DIGEST = "aa" * 32
+HTTPS = f"""{USUAL}
+_mp-https._tcp.{AGENT} URI 1 1 "https://https.{AGENT}:8443/mp/1"
+https.{AGENT} SVCB 1 https.{AGENT} alpn=http/1.1 port=8443 ipv4hint=192.0.2.7
+_8443._tcp.https.{AGENT} TLSA 3 1 1 {DIGEST}
+"""
+
+
+def find_https(text: str, *, require_secure: bool = True, **security: str) -> Contact:
+    answers = resolve_in(world(text, **security))
+    return run_discovery(AGENT, answers, require_secure=require_secure, https=True)
+
+
+def test_https_beside_the_usual_records() -> None:
+    found = find_https(HTTPS)
+    assert found.https == HttpsContact(
+        ("192.0.2.7",), 8443, f"https.{AGENT}", "/mp/1", (Tlsa(1, bytes.fromhex(DIGEST)),)
+    )
+    assert (found.addresses[0], found.port, found.https_problem) == ("192.0.2.1", 5353, None)
+    nothing = find_https(USUAL)
+    assert (nothing.https, nothing.https_problem) == (None, None)
+    assert find(HTTPS).https is None  # nobody has asked
+
+
+def test_what_deployed_agents_publish_is_not_our_https() -> None:
+    text = USUAL + (
+        f'_https._tcp.{AGENT} URI 1 1 "https://api.{AGENT}:8443/api/v1"\n'
+        f"api.{AGENT} SVCB 1 api.{AGENT} port=8443 ipv4hint=192.0.2.7\n"
+        f"_8443._tcp.api.{AGENT} TLSA 3 1 1 {DIGEST}\n"
+    )
+    asked: list[Lookup] = []
+    found = run_discovery(AGENT, resolve_in(world(text), asked), https=True)
+    assert (found.https, found.https_problem) == (None, None)
+    assert not any(lookup.owner.startswith(("_https.", "api.", "_8443.")) for lookup in asked)
+
+
+@pytest.mark.parametrize("security", ["insecure", "bogus", "indeterminate"])
+@pytest.mark.parametrize("kind", ["URI", "SVCB", "TLSA"])
+@pytest.mark.parametrize("require_secure", [False, True])
+def test_https_needs_validated_answers_whatever_else_does(kind: str, security: str, require_secure: bool) -> None:
+    answers = world(HTTPS)
+    for (owner, rdtype), found in list(answers.items()):
+        if "https" in owner and rdtype == dns.rdatatype.from_text(kind):
+            answers[owner, rdtype] = replace(found, security=security)
+    contact = run_discovery(AGENT, resolve_in(answers), require_secure=require_secure, https=True)
+    assert contact.https is None
+    assert contact.addresses[0] == "192.0.2.1"
+    assert contact.https_problem is not None
+    if kind != "SVCB":  # without its hints the addresses are looked for, and are not there
+        assert f"is {security}, but must be validated" in contact.https_problem
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (f"https://https.{AGENT}:8443/mp/1", f"http://https.{AGENT}:8443/mp/1", "no usable endpoint"),
+        (f"https://https.{AGENT}:8443/mp/1", "https://https.agent.bravo.example.:8443/mp/1", "no usable endpoint"),
+        (f"https://https.{AGENT}:8443/mp/1", f"https://https.{AGENT}:0/mp/1", "no usable endpoint"),
+        (f"https://https.{AGENT}:8443/mp/1", f"https://https.{AGENT}:8443/mp%0d%0a/1", "no usable endpoint"),
+        (f"https://https.{AGENT}:8443/mp/1", f"https://https.{AGENT}:8443/mp?a=b", "no usable endpoint"),
+        (f"https://https.{AGENT}:8443/mp/1", f"https://https.{AGENT}:99999/mp/1", "no usable endpoint"),
+        ("TLSA 3 1 1", "TLSA 2 1 1", "no record of usage 3"),
+        ("TLSA 3 1 1", "TLSA 3 0 1", "no record of usage 3"),
+        (f"_8443._tcp.https.{AGENT}", f"_443._tcp.https.{AGENT}", "TLSA does not exist"),
+        ("ipv4hint=192.0.2.7", "", "has no address hints"),
+    ],
+)
+def test_https_that_cannot_be_used(old: str, new: str, problem: str) -> None:
+    """The agent is found all the same."""
+    assert old in HTTPS
+    found = find_https(HTTPS.replace(old, new))
+    assert found.https is None
+    assert problem in (found.https_problem or "")
+    assert found.addresses[0] == "192.0.2.1"
 
 
 def test_the_usual_records_take_one_round_trip() -> None:
