@@ -311,6 +311,7 @@ _ORDERS: dict[str, Any] = {
     "ZoneActionRequest": {"action": "refresh"},
     "QueueRequest": {"action": "retry", "peer": PEER},
     "GroupActionRequest": {"action": "force"},
+    "CertificateRequest": {"action": "prepare"},
     "MessageKeyRequest": {"action": "prepare"},
 }
 

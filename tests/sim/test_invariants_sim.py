@@ -144,7 +144,7 @@ def test_lost_what_was_acknowledged_too_early(monkeypatch: pytest.MonkeyPatch) -
     async def careless(self: Node, function: Any, **options: Any) -> None:
         self.tasks.start_soon(self.database.write, function)
 
-    monkeypatch.setattr(Node, "_write", careless)
+    monkeypatch.setattr(Node, "write", careless)
 
     async def main(world: World) -> None:
         await world.until(world.operational, 60)
