@@ -190,6 +190,11 @@ async def _connect_from(local_host: str, host: str, port: int) -> anyio.abc.Sock
     return stream
 
 
+# What anyio raises for the addresses of a connection that ended before they were asked for: on asyncio its transport
+# may have no socket any more, which anyio does not expect.
+_GONE = (anyio.TypedAttributeLookupError, AttributeError, OSError)
+
+
 class _Stream:
     __slots__ = ("_stream", "local", "peer")
 
@@ -220,7 +225,7 @@ class _Listener:
         stream = await self._listener.accept()
         try:
             return _Stream(stream)
-        except (anyio.TypedAttributeLookupError, OSError) as error:  # reset before we could look at it
+        except _GONE as error:
             await anyio.aclose_forcefully(stream)
             raise ConnectionAbortedError(errno.ECONNABORTED, "connection reset before it was accepted") from error
 
@@ -267,7 +272,7 @@ class InternetNetwork:
             raise
         try:
             return _Stream(stream)
-        except (anyio.TypedAttributeLookupError, OSError) as error:
+        except _GONE as error:
             await anyio.aclose_forcefully(stream)
             raise ConnectionResetError(errno.ECONNRESET, f"{host}:{port} reset the connection") from error
 
