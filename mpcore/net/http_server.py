@@ -21,7 +21,7 @@ Bodies have no other form than octets; requests are answered one after the other
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -33,6 +33,7 @@ import h11
 
 from mpcore.errors import ExchangeError
 from mpcore.net.channel import ChannelSecurity
+from mpcore.net.connections import ConnectionTable
 from mpcore.net.network import Address, ByteStream, Listener, Network
 from mpcore.net.ratelimit import RateLimiter, source_key
 
@@ -93,6 +94,10 @@ class _Connection:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     busy: bool = True
 
+    @property
+    def idle(self) -> bool:
+        return not self.busy
+
 
 class _BadRequestError(Exception):
     def __init__(self, status: int) -> None:
@@ -118,8 +123,7 @@ class HttpServer:
     ) -> None:
         self.security = security
         self._network, self._endpoints, self._handler, self._limits = network, tuple(endpoints), handler, limits
-        self._connections: OrderedDict[_Connection, None] = OrderedDict()
-        self._per_source: Counter[str] = Counter()
+        self._connections = ConnectionTable[_Connection](limits.max_connections, limits.max_connections_per_source)
         self._handshakes = RateLimiter(limits.handshakes_per_second, limits.handshake_burst)
         self._counters: Counter[str] = Counter()
         self.addresses: tuple[Address, ...] = ()  #: what is listened on, once :meth:`serve` has started
@@ -161,36 +165,14 @@ class HttpServer:
                 continue
             source = source_key(stream.peer[0])
             allowed = self._handshakes.allow(stream.peer[0], anyio.current_time())
-            if (
-                not allowed
-                or self._per_source[source] >= self._limits.max_connections_per_source
-                or not self._make_room()
-            ):
+            if not allowed or not self._connections.room_for(source):
                 self._counters["refused connections"] += 1
                 await _close(stream)
                 continue
             self._counters["connections"] += 1
             connection = _Connection(stream, source)
-            self._connections[connection] = None
-            self._per_source[source] += 1
+            self._connections.add(connection)
             tasks.start_soon(self._converse, connection)
-
-    def _make_room(self) -> bool:
-        if len(self._connections) < self._limits.max_connections:
-            return True
-        for connection in self._connections:  # the one heard from least recently first
-            if not connection.busy:
-                connection.scope.cancel()
-                self._forget(connection)
-                return True
-        return False
-
-    def _forget(self, connection: _Connection) -> None:
-        if connection in self._connections:
-            del self._connections[connection]
-            self._per_source[connection.source] -= 1
-            if not self._per_source[connection.source]:
-                del self._per_source[connection.source]
 
     async def _converse(self, connection: _Connection) -> None:
         try:
@@ -205,7 +187,7 @@ class HttpServer:
                 connection.stream = channel.stream
                 await self._requests(connection, channel.spki)
         finally:
-            self._forget(connection)
+            self._connections.remove(connection)
             with anyio.move_on_after(1, shield=True):
                 await _close(connection.stream)
 
@@ -219,8 +201,7 @@ class HttpServer:
                 if not await self._begun(connection, http):
                     return
                 connection.busy = True
-                if connection in self._connections:
-                    self._connections.move_to_end(connection)
+                self._connections.heard(connection)
                 try:
                     with anyio.fail_after(self._limits.request_timeout):
                         request = await self._read(connection, http, spki)

@@ -30,7 +30,7 @@ and when the client does not take an answer within the send limit.
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
@@ -43,6 +43,7 @@ import anyio.abc
 from mpcore.errors import ExchangeError, RecordError, TsigError
 from mpcore.net import udp_asyncio
 from mpcore.net.clock import Clock, SystemClock
+from mpcore.net.connections import ConnectionTable
 from mpcore.net.cookies import ServerCookies
 from mpcore.net.framing import MAX_MESSAGE, MessageStream
 from mpcore.net.gate import ResponseGate
@@ -173,6 +174,10 @@ class _Connection:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     in_flight: int = 0
 
+    @property
+    def idle(self) -> bool:
+        return not self.in_flight
+
 
 @dataclass(slots=True)
 class _Datagram:
@@ -213,8 +218,7 @@ class DnsServer:
         self._rates = RateLimiter(limits.rate_per_source, limits.burst_per_source)
         limiter = ResponseLimiter(limits.responses_per_second) if limits.responses_per_second else None
         self._gate = ResponseGate(cookies, limiter, limits.udp_payload)
-        self._connections: OrderedDict[_Connection, None] = OrderedDict()
-        self._per_source: Counter[str] = Counter()
+        self._connections = ConnectionTable[_Connection](limits.max_connections, limits.max_connections_per_source)
         self._datagrams = 0
         self._logged: set[tuple[object, ...]] = set()
         self._counters: Counter[str] = Counter()
@@ -490,32 +494,14 @@ class DnsServer:
                 await anyio.sleep(0.05)  # out of descriptors: let some be closed
                 continue
             source = source_key(stream.peer[0])
-            if self._per_source[source] >= self._limits.max_connections_per_source or not self._make_room():
+            if not self._connections.room_for(source):
                 self._counters["refused connections"] += 1
                 await stream.aclose()
                 continue
             tls = stream if isinstance(stream, TlsStream) else None
             connection = _Connection(MessageStream(stream), source, anyio.Semaphore(self._limits.max_pipelined), tls)
-            self._connections[connection] = None
-            self._per_source[source] += 1
+            self._connections.add(connection)
             tasks.start_soon(self._converse, connection)
-
-    def _make_room(self) -> bool:
-        if len(self._connections) < self._limits.max_connections:
-            return True
-        for connection in self._connections:  # the one heard from least recently first
-            if not connection.in_flight:
-                connection.scope.cancel()
-                self._forget(connection)
-                return True
-        return False
-
-    def _forget(self, connection: _Connection) -> None:
-        if connection in self._connections:
-            del self._connections[connection]
-            self._per_source[connection.source] -= 1
-            if not self._per_source[connection.source]:
-                del self._per_source[connection.source]
 
     async def _converse(self, connection: _Connection) -> None:
         try:
@@ -524,7 +510,7 @@ class DnsServer:
                     while (octets := await self._next(connection)) is not None:
                         tasks.start_soon(self._answer_message, connection, octets)
         finally:
-            self._forget(connection)
+            self._connections.remove(connection)
             with anyio.move_on_after(1, shield=True):
                 await connection.messages.aclose()
 
@@ -542,8 +528,7 @@ class DnsServer:
                 return None
         self._counters["received"] += 1
         connection.in_flight += 1
-        if connection in self._connections:
-            self._connections.move_to_end(connection)
+        self._connections.heard(connection)
         delay = self._rates.delay(connection.messages.peer[0], anyio.current_time())
         if delay:
             await anyio.sleep(delay)
