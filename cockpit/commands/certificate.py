@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from cockpit.commands.base import Command, Parameter, Values
-from cockpit.output import Lines, Result, Table, age, duration
+from cockpit.commands.common import roll_over_lines
+from cockpit.output import Lines, Result, Table
 from cockpit.session import Session
 
 if TYPE_CHECKING:
@@ -19,12 +20,8 @@ def _shown(certificate: Certificate, now: float) -> Result:
     lines = [
         f"Certificate of {certificate.identity} for HTTPS, port {certificate.port}",
         f"TLSA at: {certificate.owner}",
-        f"Step:    {certificate.step}{'' if certificate.since is None else f', {age(certificate.since, now)}'}",
+        *roll_over_lines(certificate, now, len("TLSA at: ")),
     ]
-    if certificate.ready_at is not None:
-        left = certificate.ready_at - now
-        lines.append(f"Next:    {'safe now' if left <= 0 else f'safe in {duration(left)}'}")
-    lines.append(f"Advice:  {certificate.advice}")
     return Result(certificate, [Lines(lines), Table(("USE", "TLSA"), rows)])
 
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from cockpit.commands.base import Parameter, Values
 from cockpit.contexts import ROLES, RoleName
+from cockpit.output import age, duration
 from cockpit.session import Session
 from mpcore.control.client import ControlUsageError
 
 if TYPE_CHECKING:
-    from mpcore.control.models import RecipientConfirmation
+    from mpcore.control.models import Certificate, MessageKeys, RecipientConfirmation
 
 __all__ = (
     "OPTIONAL_ZONE",
@@ -19,6 +20,7 @@ __all__ = (
     "owing",
     "role_parameter",
     "role_value",
+    "roll_over_lines",
     "short_name",
     "zone_value",
 )
@@ -49,6 +51,15 @@ async def zone_value(session: Session, values: Values, role: RoleName = "agent")
     if len(zones) != 1:
         raise ControlUsageError(f"name a zone: {', '.join(zones) or 'this daemon has none'}")
     return zones[0]
+
+
+def roll_over_lines(state: MessageKeys | Certificate, now: float, width: int) -> list[str]:
+    """How far the roll-over of a key is, what comes next and what to do; *width* columns for the words in front."""
+    lines = [f"{'Step:':{width}}{state.step}{'' if state.since is None else f', {age(state.since, now)}'}"]
+    if state.ready_at is not None:
+        left = state.ready_at - now
+        lines.append(f"{'Next:':{width}}{'safe now' if left <= 0 else f'safe in {duration(left)}'}")
+    return [*lines, f"{'Advice:':{width}}{state.advice}"]
 
 
 def owing(confirmations: tuple[RecipientConfirmation, ...]) -> list[str]:

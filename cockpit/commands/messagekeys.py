@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Literal
 
 from cockpit.commands.base import Command, Parameter, Values
-from cockpit.output import Lines, Result, Table, age, duration
+from cockpit.commands.common import roll_over_lines
+from cockpit.output import Lines, Result, Table
 from cockpit.session import Session
 
 if TYPE_CHECKING:
@@ -17,14 +18,7 @@ __all__ = ("COMMANDS",)
 
 def _shown(keys: MessageKeys, now: float) -> Result:
     rows = [[key.use, key.thumbprint] for key in keys.keys]
-    lines = [
-        f"Keys of {keys.identity}",
-        f"Step:   {keys.step}{'' if keys.since is None else f', {age(keys.since, now)}'}",
-    ]
-    if keys.ready_at is not None:
-        left = keys.ready_at - now
-        lines.append(f"Next:   {'safe now' if left <= 0 else f'safe in {duration(left)}'}")
-    lines.append(f"Advice: {keys.advice}")
+    lines = [f"Keys of {keys.identity}", *roll_over_lines(keys, now, len("Advice: "))]
     return Result(keys, [Lines(lines), Table(("USE", "THUMBPRINT"), rows)])
 
 
