@@ -11,6 +11,7 @@ import getpass
 import itertools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -147,7 +148,13 @@ class NameServer(ABC):
         environment = {**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin"}
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+                command,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                process_group=0,
             )
         deadline = time.monotonic() + timeout
         while not self._answers():
@@ -188,11 +195,27 @@ class NameServer(ABC):
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def kill(self) -> None:
-        """End the server at once (SIGKILL); its files stay, and :meth:`start` starts it again."""
+        """End the server at once (SIGKILL), with the processes that it has started (nsd serves from several, and they
+        hold its sockets); its files stay, and :meth:`start` starts it again."""
         assert self._process is not None
-        self._process.kill()
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
+        deadline = time.monotonic() + 10
+        while not self._may_listen():
+            assert time.monotonic() < deadline, f"{self.program} is killed and its sockets are still in use"
+            time.sleep(0.02)
+
+    def _may_listen(self) -> bool:
+        """Whether nothing listens at our address and port."""
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections do not count
+            try:
+                tcp.bind((self.address, self.port))
+                udp.bind((self.address, self.port))
+            except OSError:
+                return False
+        return True
 
     def signal(self, number: int) -> None:
         """Send a signal."""
